@@ -1,0 +1,1 @@
+"""Snapshot to batches: plan, order, decode, collate."""

@@ -1,0 +1,144 @@
+"""From the spec to the request table: schema, partitioning, properties, and the table itself.
+
+The table carries its spec (`reqlake.spec`), so readers need no file beside it.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransform, MonthTransform, Transform, YearTransform
+from pyiceberg.types import (
+    BooleanType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestamptzType,
+)
+
+from lakehouse.catalog import catalog_errors, ensure_namespace, load_table
+from lakehouse.errors import FormatError
+from lakehouse.settings import Settings
+from lakehouse.spec import Column, DatasetSpec, spec_from_json
+
+FORMAT, SPEC, SPEC_HASH = "reqlake.format", "reqlake.spec", "reqlake.spec-hash"
+FORMAT_VERSION = 1
+ICEBERG_ELEMENTS: dict[str, IcebergType] = {
+    "bool": BooleanType(),
+    "int": IntegerType(),
+    "long": LongType(),
+    "float": FloatType(),
+    "double": DoubleType(),
+    "string": StringType(),
+    "timestamp": TimestamptzType(),
+}
+GRAINS: dict[str, Transform[object, int | None]] = {"year": YearTransform(), "month": MonthTransform(), "day": DayTransform()}
+
+
+def iceberg_schema(spec: DatasetSpec) -> Schema:
+    """The request table's Iceberg schema. Field ids are stable: columns first, in order, then list elements."""
+    columns = spec.columns()
+    next_id = len(columns)
+    fields = []
+    for i, column in enumerate(columns, start=1):
+        kind: IcebergType = ICEBERG_ELEMENTS[column.type.element]
+        for _ in range((column.type.shape != "scalar") + column.per_candidate):
+            next_id += 1
+            kind = ListType(element_id=next_id, element_type=kind, element_required=False)
+        fields.append(NestedField(i, column.name, kind, required=_required(column), doc=column.doc or None))
+    return Schema(*fields)
+
+
+def arrow_schema(spec: DatasetSpec) -> pa.Schema:
+    """The request table's Arrow schema, without field ids."""
+    return pa.schema([pa.field(c.name, c.arrow(), nullable=not _required(c)) for c in spec.columns()])
+
+
+def _required(column: Column) -> bool:
+    return not column.nullable and column.role in ("key", "candidate_key")
+
+
+def partition_spec(spec: DatasetSpec, schema: Schema) -> PartitionSpec:
+    """Time grain, then further columns, then `bucket(N, user_id)`."""
+    wanted: list[tuple[str, str, Transform[object, int | None]]] = []
+    if spec.partition.grain != "none":
+        wanted.append(("request_ts", f"request_{spec.partition.grain}", GRAINS[spec.partition.grain]))
+    wanted += [(name, f"{name}_value", IdentityTransform()) for name in spec.partition.columns]
+    wanted.append(("user_id", "user_bucket", BucketTransform(spec.partition.buckets)))
+    return PartitionSpec(
+        *(
+            PartitionField(source_id=schema.find_field(source).field_id, field_id=1000 + i, transform=transform, name=name)
+            for i, (source, name, transform) in enumerate(wanted)
+        )
+    )
+
+
+def table_properties(spec: DatasetSpec) -> dict[str, str]:
+    """What the table says of itself, and how its files are written (docs/decisions/0001-file-layout.md)."""
+    properties = {
+        FORMAT: str(FORMAT_VERSION),
+        SPEC: spec.to_json(),
+        SPEC_HASH: spec.hash,
+        "format-version": "2",
+        "write.parquet.compression-codec": "zstd",
+        # Long lists of neighbouring requests overlap: zstd finds that only inside one page, so pages are large.
+        "write.parquet.page-size-bytes": str(8 << 20),
+        "write.parquet.dict-size-bytes": str(256 << 10),
+        "write.parquet.page-version": "v1",
+        "write.metadata.metrics.column.user_id": "full",
+        "write.metadata.metrics.column.request_ts": "full",
+    }
+    listed = [c.name for c in spec.columns() if c.per_candidate or c.type.shape != "scalar"]
+    return properties | {f"write.metadata.metrics.column.{name}.element": "none" for name in listed}
+
+
+def ensure_request_table(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> Table:
+    """The spec's request table, made where there is none. Raises FormatError if one is there under another spec."""
+    ensure_namespace(catalog, spec.namespace, settings)
+    name = spec.table("requests")
+    with catalog_errors(settings):
+        try:
+            table = catalog.load_table(name)
+        except NoSuchTableError:
+            schema = iceberg_schema(spec)
+            return catalog.create_table_if_not_exists(
+                name, schema, partition_spec=partition_spec(spec, schema), properties=table_properties(spec)
+            )
+    check_format(table)
+    if table.properties.get(SPEC_HASH) != spec.hash:
+        raise FormatError(
+            f"{name} was made with spec {table.properties.get(SPEC_HASH)}, this one is {spec.hash}: use the table's spec "
+            f"(`reqlake spec show {name}`), or another dataset name"
+        )
+    return table
+
+
+def check_format(table: Table) -> None:
+    """Raises FormatError for a table that a newer reqlake, or no reqlake at all, has made."""
+    name, version = ".".join(table.name()), table.properties.get(FORMAT)
+    if version is None:
+        raise FormatError(f"{name} is not a request table: it has no property {FORMAT}. Make one with `reqlake ingest`")
+    if int(version) > FORMAT_VERSION:
+        raise FormatError(f"{name} is of table format {version}, this reqlake reads up to {FORMAT_VERSION}: upgrade reqlake")
+
+
+def table_spec(table: Table) -> DatasetSpec:
+    """The spec that a request table carries. Raises FormatError."""
+    check_format(table)
+    return spec_from_json(table.properties[SPEC], f"the spec of {'.'.join(table.name())}")
+
+
+def open_request_table(catalog: Catalog, spec: DatasetSpec | str, settings: Settings) -> Table:
+    """A request table by spec or by full name. Raises TableMissingError, FormatError."""
+    table = load_table(catalog, spec if isinstance(spec, str) else spec.table("requests"), settings)
+    check_format(table)
+    return table

@@ -1,0 +1,132 @@
+"""Settings: one object from the environment (`REQLAKE_CATALOG__URI=…`) and from `reqlake.toml`; environment first.
+
+The default is the embedded lake: a SQLite catalog and local files under `./lake`. Postgres and S3, a REST, Glue or Hive
+catalog are settings alone; no code path asks which one it is, but for the one that writes an engine's properties.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlparse
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from lakehouse.errors import SettingsError
+
+CONFIG_FILE = "reqlake.toml"
+
+
+class Section(BaseModel):
+    """A part of the settings; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class CatalogSettings(Section):
+    """Which Iceberg catalog, and what each engine calls it (the name is part of a JDBC catalog's keys)."""
+
+    type: Literal["sql", "rest", "glue", "hive"] = "sql"
+    name: str = Field("lake", description="name in PyIceberg, Spark and Trino, unless one of the next two says otherwise")
+    spark_name: str | None = None
+    trino_name: str | None = None
+    uri: str = Field("", description="sqlite:///…, postgresql://user:password@host:port/db, or the service's address")
+    warehouse: str = Field("", description="where tables lie: a folder, file:///… or s3://bucket/path")
+    properties: dict[str, str] = Field({}, description="more catalog properties, PyIceberg's names")
+    spark_properties: dict[str, str] = Field({}, description="more properties of spark.sql.catalog.<name>")
+
+    @property
+    def in_spark(self) -> str:
+        """The catalog's name in Spark."""
+        return self.spark_name or self.name
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded catalog: one file."""
+        return self.type == "sql" and self.uri.startswith("sqlite:")
+
+
+class S3Settings(Section):
+    """An S3 server other than what the AWS environment says."""
+
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    access_key: str | None = None
+    secret_key: SecretStr | None = None
+    path_style: bool = True
+
+
+class SparkSettings(Section):
+    """The Spark session that jobs build where none is given."""
+
+    master: str = "local[*]"
+    driver_memory: str = "2g"
+    shuffle_partitions: int = Field(8, ge=1)
+    java_home: str | None = Field(None, description="a Java 17 or 21; else JAVA_HOME, PATH, and last the wheel's")
+    jars: tuple[str, ...] = Field((), description="more Maven coordinates")
+    conf: dict[str, str] = {}
+
+
+class IngestSettings(Section):
+    """Limits of one ingest."""
+
+    max_bad_share: float = Field(0.05, ge=0, le=1, description="share of quarantined rows above which a batch is refused")
+    check_conflicts: bool = Field(True, description="hash every request feature of every row to find rows that disagree")
+
+
+class Settings(BaseSettings):
+    """All settings of reqlake. `load_settings()` reads them; parts can be given by hand in tests and notebooks."""
+
+    model_config = SettingsConfigDict(env_prefix="REQLAKE_", env_nested_delimiter="__", extra="forbid", toml_file=CONFIG_FILE)
+
+    home: Path = Field(Path("lake"), description="folder of the embedded catalog, the warehouse, reports and runs")
+    catalog: CatalogSettings = CatalogSettings()
+    s3: S3Settings = S3Settings()
+    spark: SparkSettings = SparkSettings()
+    ingest: IngestSettings = IngestSettings()
+    kernels: Literal["auto", "reference", "triton"] = "auto"
+
+    @model_validator(mode="after")
+    def _fill_embedded(self) -> Settings:
+        home = self.home.expanduser().resolve()
+        catalog = self.catalog
+        if catalog.type == "sql":
+            uri = catalog.uri or f"sqlite:///{home / 'catalog.db'}"
+            catalog = catalog.model_copy(update={"uri": uri, "warehouse": catalog.warehouse or (home / "warehouse").as_uri()})
+        if catalog.warehouse and "://" not in catalog.warehouse:
+            catalog = catalog.model_copy(update={"warehouse": Path(catalog.warehouse).expanduser().resolve().as_uri()})
+        if catalog.type == "sql" and urlparse(catalog.uri).scheme.split("+")[0] not in ("sqlite", "postgresql"):
+            raise ValueError(f"catalog.uri: {catalog.uri!r} is neither sqlite:///… nor postgresql://…")
+        if catalog.type in ("rest", "hive") and not catalog.uri:
+            raise ValueError(f"catalog.uri: a {catalog.type} catalog needs the address of its service")
+        self.home, self.catalog = home, catalog
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then `reqlake.toml` in the current folder."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(**given: object) -> Settings:
+    """The settings of this process. Raises SettingsError that names each setting and its value."""
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg'].removeprefix('Value error, ')} (got {e['input']!r})"
+            if not isinstance(e["input"], dict)
+            else f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        ]
+        raise SettingsError(
+            f"bad settings (environment REQLAKE_…, {CONFIG_FILE} in {Path.cwd()}):\n" + "\n".join(lines)
+        ) from error

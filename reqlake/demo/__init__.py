@@ -1,0 +1,1 @@
+"""The demo: MovieLens ratings all the way from a raw impression log to scores."""

@@ -1,0 +1,1 @@
+"""Spark jobs that write and maintain the tables."""

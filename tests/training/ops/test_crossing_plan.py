@@ -1,0 +1,96 @@
+"""The plan's tables cover every row once, and segments go to candidates and back."""
+
+import pytest
+import torch
+from crossing_cases import RAGGED, offsets
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import training.ops
+from training.ops import CrossingPlan, segment_expand, segment_sum
+
+SIZES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=9)
+
+
+def test_public_names():
+    assert training.ops.__all__ == sorted(training.ops.__all__)
+    assert set(training.ops.__all__) == {
+        "CrossingPlan",
+        "context_attention",
+        "crossing_attention",
+        "segment_expand",
+        "segment_sum",
+    }
+
+
+def test_integers_and_request_index():
+    plan = CrossingPlan.build(offsets([4, 0, 9]), offsets([2, 3, 0]))
+    assert (plan.R, plan.C, plan.T, plan.max_length, plan.max_candidates) == (3, 5, 13, 9, 3)
+    assert plan.request_index.tolist() == [0, 0, 1, 1, 1]
+    assert plan.request_index.dtype == torch.int64
+
+
+def test_a_batch_without_requests():
+    plan = CrossingPlan.build(offsets([]), offsets([]))
+    assert (plan.R, plan.C, plan.T, plan.max_length, plan.max_candidates) == (0, 0, 0, 0, 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SIZES)
+def test_tiles_cover_each_row_once_longest_other_side_first(sizes):
+    lengths, counts = [a for a, _ in sizes], [b for _, b in sizes]
+    plan = CrossingPlan.build(offsets(lengths), offsets(counts))
+    for tables, own, other in ((plan.row_tiles, counts, lengths), (plan.column_tiles, lengths, counts)):
+        for block, table in tables.items():
+            tiles = table.tolist()
+            assert sorted(map(tuple, tiles)) == [
+                (r, i) for r, n in enumerate(own) for i in range(0, n, block)
+            ]
+            work = [other[r] for r, _ in tiles]
+            assert work == sorted(work, reverse=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SIZES)
+def test_blocks_hold_each_row_once(sizes):
+    plan = CrossingPlan.build(offsets([a for a, _ in sizes]), offsets([b for _, b in sizes]))
+    for rows, slots, total in (("tokens", "token_slots", plan.T), ("candidates", "candidate_slots", plan.C)):
+        taken = [i for b in plan.blocks for i in getattr(b, rows).tolist()]
+        assert sorted(taken) == list(range(total))
+        assert all(getattr(b, slots).unique().numel() == getattr(b, slots).numel() for b in plan.blocks)
+
+
+@pytest.mark.parametrize(
+    ("context", "candidates", "message"),
+    [
+        (torch.tensor([0, 3]), torch.tensor([0, 1, 2]), "holds 1 requests, candidate_offsets 2"),
+        (torch.tensor([1, 3]), torch.tensor([0, 1]), "context_offsets must start at 0"),
+        (torch.tensor([0, 3]), torch.tensor([0, 3, 1]), "candidate_offsets must start at 0 and never fall"),
+        (torch.tensor([0, 3], dtype=torch.int32), torch.tensor([0, 1]), "must be an int64 tensor"),
+    ],
+)
+def test_bad_offsets_are_refused_by_name(context, candidates, message):
+    with pytest.raises(ValueError, match=message):
+        CrossingPlan.build(context, candidates)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5)])
+def test_segments_are_each_others_transpose(shape):
+    plan = RAGGED.plan()
+    x = torch.randn(plan.R, *shape, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(plan.C, *shape, dtype=torch.float64, requires_grad=True)
+    expanded, summed = segment_expand(x, plan), segment_sum(y, plan)
+    assert torch.equal(
+        expanded, torch.cat([x[r, None].expand(n, *shape) for r, n in enumerate(RAGGED.counts)])
+    )
+    assert torch.allclose(summed, torch.stack([part.sum(0) for part in y.split(RAGGED.counts)]))
+    assert torch.allclose(torch.autograd.grad(expanded, x, y.detach())[0], summed)
+    assert torch.equal(torch.autograd.grad(summed, y, x.detach())[0], expanded)
+
+
+def test_segments_refuse_the_wrong_side():
+    plan = RAGGED.plan()
+    with pytest.raises(ValueError, match="6 requests, 28 rows"):
+        segment_expand(torch.zeros(plan.C, 2), plan)
+    with pytest.raises(ValueError, match="28 candidates, 6 rows"):
+        segment_sum(torch.zeros(plan.R, 2), plan)
