@@ -53,7 +53,7 @@ def leaves(tensors):
 
 
 def run(fn, tensors, grad_out, *, grad_lse=None):
-    """Output (and lse) of fn over fresh leaves, and the gradient of each leaf, zeros where it took no part."""
+    """Output (and lse) of fn over fresh leaves, and each leaf's gradient, zeros where it took no part."""
     xs = leaves(tensors)
     out = fn(*xs)
     outs, grads = ((out,), (grad_out,)) if grad_lse is None else (out, (grad_out, grad_lse))
