@@ -1,1 +1,1 @@
-"""The lakehouse: dataset spec, settings, catalog, schema, quality suite, SQL views, reports. Imports nothing of ours."""
+"""Dataset spec, settings, catalog, schema, quality suite, SQL views, reports. Imports nothing of ours."""

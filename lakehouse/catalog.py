@@ -42,7 +42,9 @@ def catalog_errors(settings: Settings) -> Iterator[None]:
             remedy = "is the server up, and are host, port, user and password right?"
         raise CatalogError(f"the catalog {uri} answered: {text.splitlines()[0]}. Likely cause: {remedy}") from error
     except PermissionError as error:
-        raise CatalogError(f"cannot write {error.filename}: fix the permissions, or set REQLAKE_HOME to a folder of yours") from error
+        raise CatalogError(
+            f"cannot write {error.filename}: fix the permissions, or set REQLAKE_HOME to a folder of yours"
+        ) from error
 
 
 def redact(uri: str) -> str:
@@ -93,16 +95,22 @@ def table_names(catalog: Catalog, namespace: str) -> list[str]:
 
 def _pyiceberg_properties(settings: Settings) -> dict[str, str]:
     catalog, s3 = settings.catalog, settings.s3
-    properties = {"type": catalog.type}
+    properties: dict[str, str] = {"type": catalog.type}
     if catalog.uri:
         scheme, _, rest = catalog.uri.partition("://")
         properties["uri"] = f"postgresql+psycopg2://{rest}" if scheme == "postgresql" else catalog.uri
     if catalog.warehouse:
         properties["warehouse"] = catalog.warehouse
     if s3.endpoint:
-        properties |= {"s3.endpoint": s3.endpoint, "s3.force-virtual-addressing": str(not s3.path_style).lower()}
+        properties |= {
+            "s3.endpoint": s3.endpoint,
+            "s3.force-virtual-addressing": str(not s3.path_style).lower(),
+        }
     if s3.access_key and s3.secret_key:
-        properties |= {"s3.access-key-id": s3.access_key, "s3.secret-access-key": s3.secret_key.get_secret_value()}
+        properties |= {
+            "s3.access-key-id": s3.access_key,
+            "s3.secret-access-key": s3.secret_key.get_secret_value(),
+        }
     # PyArrow's default request timeout of 3 s fails large row groups on a busy server.
     properties |= {"s3.region": s3.region, "s3.request-timeout": "60", "s3.connect-timeout": "10"}
     return properties | catalog.properties
@@ -125,7 +133,10 @@ def spark_catalog_conf(settings: Settings) -> dict[str, str]:
         if s3.endpoint:
             own |= {"s3.endpoint": s3.endpoint, "s3.path-style-access": str(s3.path_style).lower()}
         if s3.access_key and s3.secret_key:
-            own |= {"s3.access-key-id": s3.access_key, "s3.secret-access-key": s3.secret_key.get_secret_value()}
+            own |= {
+                "s3.access-key-id": s3.access_key,
+                "s3.secret-access-key": s3.secret_key.get_secret_value(),
+            }
     own |= catalog.spark_properties
     prefix = f"spark.sql.catalog.{catalog.in_spark}"
     return {prefix: "org.apache.iceberg.spark.SparkCatalog"} | {f"{prefix}.{k}": v for k, v in own.items()}

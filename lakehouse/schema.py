@@ -5,13 +5,22 @@ The table carries its spec (`reqlake.spec`), so readers need no file beside it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransform, MonthTransform, Transform, YearTransform
+from pyiceberg.transforms import (
+    BucketTransform,
+    DayTransform,
+    IdentityTransform,
+    MonthTransform,
+    Transform,
+    YearTransform,
+)
 from pyiceberg.types import (
     BooleanType,
     DoubleType,
@@ -41,7 +50,11 @@ ICEBERG_ELEMENTS: dict[str, IcebergType] = {
     "string": StringType(),
     "timestamp": TimestamptzType(),
 }
-GRAINS: dict[str, Transform[object, int | None]] = {"year": YearTransform(), "month": MonthTransform(), "day": DayTransform()}
+GRAINS: dict[str, Transform[Any, Any]] = {
+    "year": YearTransform(),
+    "month": MonthTransform(),
+    "day": DayTransform(),
+}
 
 
 def iceberg_schema(spec: DatasetSpec) -> Schema:
@@ -69,14 +82,19 @@ def _required(column: Column) -> bool:
 
 def partition_spec(spec: DatasetSpec, schema: Schema) -> PartitionSpec:
     """Time grain, then further columns, then `bucket(N, user_id)`."""
-    wanted: list[tuple[str, str, Transform[object, int | None]]] = []
+    wanted: list[tuple[str, str, Transform[Any, Any]]] = []
     if spec.partition.grain != "none":
         wanted.append(("request_ts", f"request_{spec.partition.grain}", GRAINS[spec.partition.grain]))
     wanted += [(name, f"{name}_value", IdentityTransform()) for name in spec.partition.columns]
     wanted.append(("user_id", "user_bucket", BucketTransform(spec.partition.buckets)))
     return PartitionSpec(
         *(
-            PartitionField(source_id=schema.find_field(source).field_id, field_id=1000 + i, transform=transform, name=name)
+            PartitionField(
+                source_id=schema.find_field(source).field_id,
+                field_id=1000 + i,
+                transform=transform,
+                name=name,
+            )
             for i, (source, name, transform) in enumerate(wanted)
         )
     )
@@ -128,7 +146,7 @@ def check_format(table: Table) -> None:
     if version is None:
         raise FormatError(f"{name} is not a request table: it has no property {FORMAT}. Make one with `reqlake ingest`")
     if int(version) > FORMAT_VERSION:
-        raise FormatError(f"{name} is of table format {version}, this reqlake reads up to {FORMAT_VERSION}: upgrade reqlake")
+        raise FormatError(f"{name} is of table format {version}, reqlake here reads {FORMAT_VERSION}: upgrade reqlake")
 
 
 def table_spec(table: Table) -> DatasetSpec:

@@ -11,7 +11,12 @@ from typing import Literal
 from urllib.parse import urlparse
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from lakehouse.errors import SettingsError
 
@@ -28,7 +33,9 @@ class CatalogSettings(Section):
     """Which Iceberg catalog, and what each engine calls it (the name is part of a JDBC catalog's keys)."""
 
     type: Literal["sql", "rest", "glue", "hive"] = "sql"
-    name: str = Field("lake", description="name in PyIceberg, Spark and Trino, unless one of the next two says otherwise")
+    name: str = Field(
+        "lake", description="name in PyIceberg, Spark and Trino, unless one of the next two says otherwise"
+    )
     spark_name: str | None = None
     trino_name: str | None = None
     uri: str = Field("", description="sqlite:///…, postgresql://user:password@host:port/db, or the service's address")
@@ -71,14 +78,20 @@ class SparkSettings(Section):
 class IngestSettings(Section):
     """Limits of one ingest."""
 
-    max_bad_share: float = Field(0.05, ge=0, le=1, description="share of quarantined rows above which a batch is refused")
-    check_conflicts: bool = Field(True, description="hash every request feature of every row to find rows that disagree")
+    max_bad_share: float = Field(
+        0.05, ge=0, le=1, description="share of quarantined rows above which a batch is refused"
+    )
+    check_conflicts: bool = Field(
+        True, description="hash every request feature of every row to find rows that disagree"
+    )
 
 
 class Settings(BaseSettings):
     """All settings of reqlake. `load_settings()` reads them; parts can be given by hand in tests and notebooks."""
 
-    model_config = SettingsConfigDict(env_prefix="REQLAKE_", env_nested_delimiter="__", extra="forbid", toml_file=CONFIG_FILE)
+    model_config = SettingsConfigDict(
+        env_prefix="REQLAKE_", env_nested_delimiter="__", extra="forbid", toml_file=CONFIG_FILE
+    )
 
     home: Path = Field(Path("lake"), description="folder of the embedded catalog, the warehouse, reports and runs")
     catalog: CatalogSettings = CatalogSettings()
@@ -93,10 +106,15 @@ class Settings(BaseSettings):
         catalog = self.catalog
         if catalog.type == "sql":
             uri = catalog.uri or f"sqlite:///{home / 'catalog.db'}"
-            catalog = catalog.model_copy(update={"uri": uri, "warehouse": catalog.warehouse or (home / "warehouse").as_uri()})
+            catalog = catalog.model_copy(
+                update={"uri": uri, "warehouse": catalog.warehouse or (home / "warehouse").as_uri()}
+            )
         if catalog.warehouse and "://" not in catalog.warehouse:
             catalog = catalog.model_copy(update={"warehouse": Path(catalog.warehouse).expanduser().resolve().as_uri()})
-        if catalog.type == "sql" and urlparse(catalog.uri).scheme.split("+")[0] not in ("sqlite", "postgresql"):
+        if catalog.type == "sql" and urlparse(catalog.uri).scheme.split("+")[0] not in (
+            "sqlite",
+            "postgresql",
+        ):
             raise ValueError(f"catalog.uri: {catalog.uri!r} is neither sqlite:///… nor postgresql://…")
         if catalog.type in ("rest", "hive") and not catalog.uri:
             raise ValueError(f"catalog.uri: a {catalog.type} catalog needs the address of its service")
@@ -109,8 +127,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic names these two
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then `reqlake.toml` in the current folder."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
@@ -122,9 +140,8 @@ def load_settings(**given: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg'].removeprefix('Value error, ')} (got {e['input']!r})"
-            if not isinstance(e["input"], dict)
-            else f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg'].removeprefix('Value error, ')}"
+            f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg'].removeprefix('Value error, ')}"
+            + ("" if isinstance(e["input"], dict) else f" (got {e['input']!r})")
             for e in error.errors()
         ]
         raise SettingsError(

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from lakehouse.errors import nearest
 from lakehouse.spec.fields import (
@@ -85,19 +85,18 @@ class DatasetSpec(Part):
     sequences: dict[Name, Sequence] = {}
     candidate_features: dict[Name, Feature] = {}
     labels: dict[Name, Label] = {}
-    conflict: Literal["split", "first", "latest"] = Field("split", description="for rows of one request that disagree on it")
-    impression_key: Literal["item", "position"] = Field("item", description="`position` where an item may be shown twice")
+    conflict: Literal["split", "first", "latest"] = Field(
+        "split", description="for rows of one request that disagree on it"
+    )
+    impression_key: Literal["item", "position"] = Field(
+        "item", description="`position` where an item may be shown twice"
+    )
     request_span: Duration = Field(timedelta(hours=6), description="how far apart rows of one request may lie")
     label_horizon: Duration = Field(timedelta(days=7), description="how long a label may come after its impression")
     partition: Partition = Partition()
     embeddings: dict[Name, EmbeddingTable] = {}
 
     # ---- what must hold between the parts -------------------------------------------------------------------------
-
-    @field_validator("sequences", "request_features", "candidate_features", "labels")
-    @classmethod
-    def _plain_dict(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return dict(value)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> DatasetSpec:
@@ -115,7 +114,9 @@ class DatasetSpec(Part):
         for where, feature in self._features():
             if feature.embedding is not None and feature.embedding not in self.embeddings:
                 hint = nearest(feature.embedding, self.embeddings)
-                raise ValueError(f"{where}.embedding: no embedding table {feature.embedding!r}.{hint} Declare it under embeddings")
+                raise ValueError(
+                    f"{where}.embedding: no table {feature.embedding!r}.{hint} Declare it under embeddings"
+                )
             if isinstance(feature, SequenceField) and feature.candidate is not None:
                 known = ["item_id", *self.candidate_features]
                 if feature.candidate not in known:
@@ -147,7 +148,13 @@ class DatasetSpec(Part):
         yield Column("user_id", "key", LONG, nullable=False, doc="the user, int64 (a string's xxhash64)")
         yield Column("request_id", "key", LONG, nullable=False, doc="the request, int64 (a string's xxhash64)")
         yield Column("request_ts", "key", TIME, nullable=False, doc="least request time over the request's rows, UTC")
-        yield Column("request_hash", "key", LONG, nullable=False, doc="64-bit hash of the request features; 0 unless `split`")
+        yield Column(
+            "request_hash",
+            "key",
+            LONG,
+            nullable=False,
+            doc="64-bit hash of the request features; 0 unless `split`",
+        )
         if keys.user_id.type == "string" or keys.user_id.fallback:
             yield Column("user_id_raw", "key", STRING, doc="the user as the raw log names it")
         if keys.request_id.type == "string":
@@ -198,7 +205,10 @@ class DatasetSpec(Part):
 
     def to_json(self) -> str:
         """Canonical JSON: equal specs give equal text."""
-        return json.dumps(self.model_dump(mode="json", exclude_defaults=True) | {"reqlake": self.reqlake}, separators=(",", ":"))
+        return json.dumps(
+            self.model_dump(mode="json", exclude_defaults=True) | {"reqlake": self.reqlake},
+            separators=(",", ":"),
+        )
 
     @property
     def hash(self) -> str:

@@ -104,9 +104,13 @@ class Keys(Part):
     request_id: RequestId
     request_ts: TimeColumn
     item_id: IdColumn
-    position: str | None = Field(None, description="raw column of the position shown; else the rank by (impression_ts, item_id)")
+    position: str | None = Field(
+        None, description="raw column of the position shown; else the rank by (impression_ts, item_id)"
+    )
     impression_ts: TimeColumn | None = None
-    row_version: str | None = Field(None, description="raw integer column: of two rows of one impression, the greater is newer")
+    row_version: str | None = Field(
+        None, description="raw integer column: of two rows of one impression, the greater is newer"
+    )
 
 
 class Feature(Part):
@@ -116,7 +120,9 @@ class Feature(Part):
     column: str | None = Field(None, description="raw column, the feature's name by default")
     range: Range | None = Field(None, description="closed interval that values have to lie in")
     required: bool = Field(False, description="null is bad data")
-    default: float | int | bool | str | None = Field(None, description="what the reader fills nulls with (0, empty, NaN for floats)")
+    default: float | int | bool | str | None = Field(
+        None, description="what the reader fills nulls with (0, empty, NaN for floats)"
+    )
     unit: Literal["s", "ms", "us"] | None = Field(None, description="of a timestamp that the raw log holds as integers")
     zone: str | None = Field(None, description="of a timestamp that the raw log holds without a zone")
     embedding: Name | None = Field(None, description="embedding table that this id feature is looked up in")
@@ -146,7 +152,9 @@ class Feature(Part):
 class SequenceField(Feature):
     """One of the aligned lists of a sequence; `type` is that of one event's value."""
 
-    candidate: Name | None = Field(None, description="the candidate column of the same meaning, for the candidate's token")
+    candidate: Name | None = Field(
+        None, description="the candidate column of the same meaning, for the candidate's token"
+    )
 
     @field_validator("type")
     @classmethod

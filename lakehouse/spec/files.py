@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -76,19 +77,20 @@ def _describe(error: Any) -> str:
 
 
 def _model_at(place: tuple[Any, ...]) -> type[Part] | None:
-    """The model that a location of an error lies in."""
-    model: Any = DatasetSpec
+    """The model that a location of an error lies in: down through fields and the values of dicts."""
+    annotation: Any = DatasetSpec
     for step in place:
-        if isinstance(model, type) and issubclass(model, Part):
-            field = model.model_fields.get(str(step))
-            model = field.annotation if field else None
-        args = getattr(model, "__args__", ())
-        if getattr(model, "__origin__", None) is dict:
-            model = ("entry", args[1])
-        elif isinstance(model, tuple):
-            model = model[1]
+        model = _part_of(annotation)
+        if typing.get_origin(annotation) is dict:
+            annotation = typing.get_args(annotation)[1]
+        elif model is not None and str(step) in model.model_fields:
+            annotation = model.model_fields[str(step)].annotation
         else:
-            model = next((a for a in args if isinstance(a, type) and issubclass(a, Part)), model)
-    if isinstance(model, tuple):
-        model = None
-    return model if isinstance(model, type) and issubclass(model, Part) else None
+            return None
+    return _part_of(annotation)
+
+
+def _part_of(annotation: Any) -> type[Part] | None:
+    """The model in `Part`, `Part | None`."""
+    kinds = (annotation, *typing.get_args(annotation)) if typing.get_origin(annotation) is not dict else ()
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Part)), None)
