@@ -92,12 +92,8 @@ def context_attention(
 def check(q: torch.Tensor, k_TGD: torch.Tensor, v_TGD: torch.Tensor, plan: CrossingPlan) -> None:
     """Errors a caller can act on, before a kernel reads past an end."""
     if q.dim() != 3 or k_TGD.dim() != 3 or k_TGD.shape != v_TGD.shape:
-        raise ValueError(
-            f"q [., H, D], k and v [T, G, D] expected: {[list(x.shape) for x in (q, k_TGD, v_TGD)]}"
-        )
+        raise ValueError(f"q [., H, D], k and v [T, G, D] expected: {[list(x.shape) for x in (q, k_TGD, v_TGD)]}")
     if len(k_TGD) != plan.T:
         raise ValueError(f"the plan holds {plan.T} history tokens, k and v {len(k_TGD)} rows")
     if q.shape[2] != k_TGD.shape[2] or q.shape[1] % k_TGD.shape[1]:
-        raise ValueError(
-            f"{q.shape[1]} query heads of width {q.shape[2]} do not share {list(k_TGD.shape[1:])}"
-        )
+        raise ValueError(f"{q.shape[1]} query heads of width {q.shape[2]} do not share {list(k_TGD.shape[1:])}")

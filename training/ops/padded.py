@@ -10,7 +10,7 @@ Query heads that share a key-value head are stacked as rows, so keys are never r
 import torch
 import torch.nn.functional as F
 
-from training.ops.blocks import PaddedBlock
+from training.ops.blocks import Block
 from training.ops.plan import CrossingPlan
 
 # Each candidate of a slice adds a key to every other's row: past a few hundred, a second pass is cheaper.
@@ -27,39 +27,37 @@ def crossing_attention(
     scale: float,
 ) -> torch.Tensor:
     """out_CHD, as `naive.crossing_attention`."""
-    outs, rows = [], []
-    for b in plan.blocks:
-        q, k_self, v_self = (
-            pad(x, b.candidates, b.candidate_slots, b.R, b.N) for x in (q_CHD, k_self_CGD, v_self_CGD)
-        )
-        k, v = (pad(x, b.tokens, b.token_slots, b.R, b.L) for x in (k_TGD, v_TGD))
-        pieces = [
-            crossing_block(
-                q[:, n], torch.cat([k, k_self[:, n]], 1), torch.cat([v, v_self[:, n]], 1), b, scale
-            )
+    padded = plan.padded
+    rows = zip(*map(padded.candidates.pad, (q_CHD, k_self_CGD, v_self_CGD)), strict=True)
+    context = zip(*map(padded.tokens.pad, (k_TGD, v_TGD)), strict=True)
+    outs = []
+    for b, xs, kv in zip(padded.blocks, rows, context, strict=True):
+        q, k_self, v_self = (split_rows(x, b.R, b.N) for x in xs)
+        k, v = (split_rows(x, b.R, b.L) for x in kv)
+        pieces = [q[:, :0]] + [
+            crossing_block(q[:, n], torch.cat([k, k_self[:, n]], 1), torch.cat([v, v_self[:, n]], 1), b, scale)
             for n in (slice(i, i + SLICE) for i in range(0, b.N, SLICE))
         ]
-        if pieces:
-            outs.append(torch.cat(pieces, 1).flatten(0, 1).index_select(0, b.candidate_slots))
-            rows.append(b.candidates)
-    return unsort(outs, rows, q_CHD)
+        outs.append(torch.cat(pieces, 1).flatten(0, 1))
+    return padded.candidates.unpad(outs) if outs else q_CHD.clone()
 
 
 def crossing_block(
-    q_RNHD: torch.Tensor, k_RMGD: torch.Tensor, v_RMGD: torch.Tensor, block: PaddedBlock, scale: float
+    q_RNHD: torch.Tensor, k_RMGD: torch.Tensor, v_RMGD: torch.Tensor, block: Block, scale: float
 ) -> torch.Tensor:
     """Candidates of padded requests against [history ; candidates]."""
     R, N, H, D = q_RNHD.shape
     G = k_RMGD.shape[2]
-    position = torch.arange(block.L, device=q_RNHD.device)
-    history_RNL = (position < block.lengths[:, None])[:, None].expand(R, N, -1)
+    rep = H // G
+    position_L = torch.arange(block.L, device=q_RNHD.device)
+    history_RNL = (position_L < block.lengths[:, None])[:, None].expand(R, N, -1)
     itself_RNN = torch.eye(N, dtype=torch.bool, device=q_RNHD.device).expand(R, -1, -1)
     mask_RNM = torch.cat([history_RNL, itself_RNN], -1)
-    q_RGQD = q_RNHD.view(R, N, G, H // G, D).permute(0, 2, 3, 1, 4).reshape(R, G, -1, D)
+    q_RGQD = q_RNHD.reshape(R, N, G, rep, D).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    mask_RQM = mask_RNM.repeat(1, rep, 1)[:, None]
     k_RGMD, v_RGMD = k_RMGD.transpose(1, 2), v_RMGD.transpose(1, 2)
-    mask_RQM = mask_RNM.repeat(1, H // G, 1)[:, None]
     out_RGQD = F.scaled_dot_product_attention(q_RGQD, k_RGMD, v_RGMD, attn_mask=mask_RQM, scale=scale)
-    return out_RGQD.view(R, G, H // G, N, D).permute(0, 3, 1, 2, 4).reshape(R, N, H, D)
+    return out_RGQD.reshape(R, G, rep, N, D).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
 def crossing_lse(
@@ -67,47 +65,35 @@ def crossing_lse(
 ) -> torch.Tensor:
     """lse_CH of the crossing's scores; SDPA keeps its own to itself, so they are computed again."""
     rep = q_CHD.shape[1] // k_TGD.shape[1]
-    k_self_CHD = k_self_CGD.repeat_interleave(rep, 1)
-    itself_CH = (q_CHD * k_self_CHD).sum(-1) * scale
-    outs, rows = [], []
-    for b in plan.blocks:
-        q, itself = (pad(x, b.candidates, b.candidate_slots, b.R, b.N) for x in (q_CHD, itself_CH))
-        k = pad(k_TGD, b.tokens, b.token_slots, b.R, b.L).repeat_interleave(rep, 2)
-        absent_RL = torch.arange(b.L, device=q.device) >= b.lengths[:, None]
-        s_RNHL = torch.einsum("rnhd,rlhd->rnhl", q, k) * scale
+    itself_CH = (q_CHD * k_self_CGD.repeat_interleave(rep, 1)).sum(-1) * scale
+    padded = plan.padded
+    rows = zip(*map(padded.candidates.pad, (q_CHD, itself_CH)), strict=True)
+    outs = []
+    for b, (q_NHD, itself_NH), k_LGD in zip(padded.blocks, rows, padded.tokens.pad(k_TGD), strict=True):
+        q_RNHD = split_rows(q_NHD, b.R, b.N)
+        k_RLHD = split_rows(k_LGD, b.R, b.L).repeat_interleave(rep, 2)
+        absent_RL = torch.arange(b.L, device=q_CHD.device) >= b.lengths[:, None]
+        s_RNHL = torch.einsum("rnhd,rlhd->rnhl", q_RNHD, k_RLHD) * scale
         s_RNHL = s_RNHL.masked_fill(absent_RL[:, None, None], float("-inf"))
-        lse_RNH = torch.logsumexp(torch.cat([s_RNHL, itself[..., None]], -1), -1)
-        outs.append(lse_RNH.flatten(0, 1).index_select(0, b.candidate_slots))
-        rows.append(b.candidates)
-    return unsort(outs, rows, itself_CH)
+        outs.append(torch.logsumexp(torch.cat([s_RNHL.flatten(0, 1), itself_NH[..., None]], -1), -1))
+    return padded.candidates.unpad(outs) if outs else itself_CH
 
 
 def context_attention(
     q_THD: torch.Tensor, k_TGD: torch.Tensor, v_TGD: torch.Tensor, plan: CrossingPlan, scale: float
 ) -> torch.Tensor:
     """out_THD, as `naive.context_attention`: causality alone keeps tokens from the padding after them."""
-    outs, rows = [], []
-    for b in plan.blocks:
+    padded = plan.padded
+    outs = []
+    for b, *qkv in zip(padded.blocks, *map(padded.tokens.pad, (q_THD, k_TGD, v_TGD)), strict=True):
+        q, k, v = (split_rows(x, b.R, b.L).transpose(1, 2) for x in qkv)
         if b.L:
-            q, k, v = (
-                pad(x, b.tokens, b.token_slots, b.R, b.L).transpose(1, 2) for x in (q_THD, k_TGD, v_TGD)
-            )
-            out = F.scaled_dot_product_attention(
-                q, k, v, is_causal=True, scale=scale, enable_gqa=k.shape[1] != q.shape[1]
-            )
-            outs.append(out.transpose(1, 2).flatten(0, 1).index_select(0, b.token_slots))
-            rows.append(b.tokens)
-    return unsort(outs, rows, q_THD)
+            shared = k.shape[1] != q.shape[1]
+            q = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=shared)
+        outs.append(q.transpose(1, 2).flatten(0, 1))
+    return padded.tokens.unpad(outs) if outs else q_THD.clone()
 
 
-def pad(x: torch.Tensor, rows: torch.Tensor, slots: torch.Tensor, R: int, width: int) -> torch.Tensor:
-    """The chosen rows in their places of [R, width, ...]; zeros elsewhere, as 0 times a stray NaN is NaN."""
-    block = x.new_zeros(R * width, *x.shape[1:])
-    return block.index_copy(0, slots, x.index_select(0, rows)).view(R, width, *x.shape[1:])
-
-
-def unsort(outs: list[torch.Tensor], rows: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
-    """The blocks' rows, back in packed order."""
-    if not outs:
-        return like.clone()
-    return torch.empty_like(like).index_copy(0, torch.cat(rows), torch.cat(outs))
+def split_rows(x: torch.Tensor, R: int, width: int) -> torch.Tensor:
+    """[R * width, ...] as [R, width, ...]."""
+    return x.view(R, width, *x.shape[1:])

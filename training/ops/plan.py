@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import torch
 
-from training.ops.blocks import PaddedBlock, padded_blocks
+from training.ops.blocks import PaddedBlocks
 
 ROW_BLOCKS = (16, 32, 64, 128)
 COLUMN_BLOCKS = (64, 128)
@@ -57,9 +57,7 @@ class CrossingPlan:
         lengths = check_offsets("context_offsets", context_offsets)
         counts = check_offsets("candidate_offsets", candidate_offsets)
         if len(lengths) != len(counts):
-            raise ValueError(
-                f"context_offsets holds {len(lengths)} requests, candidate_offsets {len(counts)}"
-            )
+            raise ValueError(f"context_offsets holds {len(lengths)} requests, candidate_offsets {len(counts)}")
         device = torch.device(device)
         tables = [
             context_offsets,
@@ -87,9 +85,9 @@ class CrossingPlan:
         )
 
     @functools.cached_property
-    def blocks(self) -> list[PaddedBlock]:
+    def padded(self) -> PaddedBlocks:
         """Requests of like history length, padded together: what the path without kernels works on."""
-        return padded_blocks(self.context_offsets, self.candidate_offsets, self.device)
+        return PaddedBlocks.build(self.context_offsets, self.candidate_offsets, self.device)
 
     def slices(self) -> Iterator[tuple[slice, slice]]:
         """Of each request, its rows of T and its rows of C."""
@@ -100,12 +98,7 @@ class CrossingPlan:
 
 def check_offsets(name: str, offsets: torch.Tensor) -> torch.Tensor:
     """The lengths that host offsets stand for."""
-    if (
-        offsets.device.type != "cpu"
-        or offsets.dtype != torch.int64
-        or offsets.dim() != 1
-        or len(offsets) == 0
-    ):
+    if offsets.device.type != "cpu" or offsets.dtype != torch.int64 or offsets.dim() != 1 or len(offsets) == 0:
         got = f"{offsets.dtype} {list(offsets.shape)} on {offsets.device}"
         raise ValueError(f"{name} must be an int64 tensor [R + 1] on the host, got {got}")
     lengths = offsets.diff()

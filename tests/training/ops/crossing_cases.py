@@ -28,9 +28,7 @@ class Case:
         g = torch.Generator().manual_seed(seed)
         C, T = sum(self.counts), sum(self.lengths)
         shapes = [(C, self.H), (C, self.G), (C, self.G), (T, self.G), (T, self.G), (C, self.H)]
-        return [
-            torch.randn(*s, self.D, generator=g, dtype=torch.float64).to(dtype).to(device) for s in shapes
-        ]
+        return [torch.randn(*s, self.D, generator=g, dtype=torch.float64).to(dtype).to(device) for s in shapes]
 
 
 # Every irregularity once: one candidate, none, an empty history, lengths on both sides of a tile's edge.
@@ -58,9 +56,7 @@ def run(fn, tensors, grad_out, *, grad_lse=None):
     out = fn(*xs)
     outs, grads = ((out,), (grad_out,)) if grad_lse is None else (out, (grad_out, grad_lse))
     got = torch.autograd.grad(outs, xs, grads, allow_unused=True)
-    return [x.detach() for x in outs], [
-        torch.zeros_like(x) if g is None else g for x, g in zip(xs, got, strict=True)
-    ]
+    return [x.detach() for x in outs], [torch.zeros_like(x) if g is None else g for x, g in zip(xs, got, strict=True)]
 
 
 def oracle(case, tensors, grad_out, *, grad_lse=None, scale=None):

@@ -59,9 +59,7 @@ def test_crossing_passes_gradcheck(path, monkeypatch):
     case = Case(counts=(2, 0, 1), lengths=(3, 2, 0), H=2, G=1, D=2)
     *tensors, _ = case.tensors(torch.float64)
     plan = case.plan()
-    assert torch.autograd.gradcheck(
-        lambda *xs: crossing_attention(*xs, plan), [x.requires_grad_() for x in tensors]
-    )
+    assert torch.autograd.gradcheck(lambda *xs: crossing_attention(*xs, plan), [x.requires_grad_() for x in tensors])
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if sum(c.lengths)], ids=str)

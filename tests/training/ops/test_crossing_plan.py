@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import training.ops
 from training.ops import CrossingPlan, segment_expand, segment_sum
+from training.ops.blocks import BLOCK_ROWS
 
 SIZES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=9)
 
@@ -43,9 +44,7 @@ def test_tiles_cover_each_row_once_longest_other_side_first(sizes):
     for tables, own, other in ((plan.row_tiles, counts, lengths), (plan.column_tiles, lengths, counts)):
         for block, table in tables.items():
             tiles = table.tolist()
-            assert sorted(map(tuple, tiles)) == [
-                (r, i) for r, n in enumerate(own) for i in range(0, n, block)
-            ]
+            assert sorted(map(tuple, tiles)) == [(r, i) for r, n in enumerate(own) for i in range(0, n, block)]
             work = [other[r] for r, _ in tiles]
             assert work == sorted(work, reverse=True)
 
@@ -54,10 +53,16 @@ def test_tiles_cover_each_row_once_longest_other_side_first(sizes):
 @given(SIZES)
 def test_blocks_hold_each_row_once(sizes):
     plan = CrossingPlan.build(offsets([a for a, _ in sizes]), offsets([b for _, b in sizes]))
-    for rows, slots, total in (("tokens", "token_slots", plan.T), ("candidates", "candidate_slots", plan.C)):
-        taken = [i for b in plan.blocks for i in getattr(b, rows).tolist()]
-        assert sorted(taken) == list(range(total))
-        assert all(getattr(b, slots).unique().numel() == getattr(b, slots).numel() for b in plan.blocks)
+    for padding, total in ((plan.padded.tokens, plan.T), (plan.padded.candidates, plan.C)):
+        x = torch.arange(1, total + 1)
+        blocks = padding.pad(x)
+        assert sorted(i for b in blocks for i in b.tolist() if i) == x.tolist()
+        if blocks:
+            assert torch.equal(padding.unpad(blocks), x)
+    for block in plan.padded.blocks:
+        assert block.lengths.max() == block.L
+        assert len(block.lengths) == block.R
+        assert block.R == 1 or block.R * max(block.L, block.N) <= BLOCK_ROWS
 
 
 @pytest.mark.parametrize(
@@ -80,9 +85,7 @@ def test_segments_are_each_others_transpose(shape):
     x = torch.randn(plan.R, *shape, dtype=torch.float64, requires_grad=True)
     y = torch.randn(plan.C, *shape, dtype=torch.float64, requires_grad=True)
     expanded, summed = segment_expand(x, plan), segment_sum(y, plan)
-    assert torch.equal(
-        expanded, torch.cat([x[r, None].expand(n, *shape) for r, n in enumerate(RAGGED.counts)])
-    )
+    assert torch.equal(expanded, torch.cat([x[r, None].expand(n, *shape) for r, n in enumerate(RAGGED.counts)]))
     assert torch.allclose(summed, torch.stack([part.sum(0) for part in y.split(RAGGED.counts)]))
     assert torch.allclose(torch.autograd.grad(expanded, x, y.detach())[0], summed)
     assert torch.equal(torch.autograd.grad(summed, y, x.detach())[0], expanded)
