@@ -41,9 +41,9 @@ def catalog_errors(settings: Settings) -> Iterator[None]:
         else:
             remedy = "is the server up, and are host, port, user and password right?"
         raise CatalogError(f"the catalog {uri} answered: {text.splitlines()[0]}. Likely cause: {remedy}") from error
-    except PermissionError as error:
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise CatalogError(
-            f"cannot write {error.filename}: fix the permissions, or set REQLAKE_HOME to a folder of yours"
+            f"cannot write {error.filename}: {error.strerror}. Fix it, or set REQLAKE_HOME to a folder of yours"
         ) from error
 
 

@@ -134,8 +134,8 @@ def ensure_request_table(catalog: Catalog, spec: DatasetSpec, settings: Settings
     check_format(table)
     if table.properties.get(SPEC_HASH) != spec.hash:
         raise FormatError(
-            f"{name} was made with spec {table.properties.get(SPEC_HASH)}, this one is {spec.hash}: use the table's spec "
-            f"(`reqlake spec show {name}`), or another dataset name"
+            f"{name} was made with spec {table.properties.get(SPEC_HASH)}, this one is {spec.hash}: "
+            f"use the table's spec (`reqlake spec show {name}`), or another dataset name"
         )
     return table
 

@@ -120,9 +120,8 @@ class DatasetSpec(Part):
             if isinstance(feature, SequenceField) and feature.candidate is not None:
                 known = ["item_id", *self.candidate_features]
                 if feature.candidate not in known:
-                    raise ValueError(
-                        f"{where}.candidate: no candidate column {feature.candidate!r}.{nearest(feature.candidate, known)}"
-                    )
+                    hint = nearest(feature.candidate, known)
+                    raise ValueError(f"{where}.candidate: no candidate column {feature.candidate!r}.{hint}")
         for name in self.partition.columns:
             feature_ = self.request_features.get(name)
             if feature_ is None or feature_.type.shape != "scalar":

@@ -1,0 +1,61 @@
+# Two commands do everything on a fresh machine with Python 3.11 to 3.13: `make demo` and `make test`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python of 3.11 to 3.13 that really runs (a pyenv shim may exist and still fail).
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
+  "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && { command -v "$$p"; break; }; done)
+UV := .tools/uv/bin/uv
+BIN := .venv/bin
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable
+
+help:  ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.dev  ## everything for work on the code, in .venv
+
+$(UV): constraints.txt
+	@test -n "$(PYTHON)" || { echo "reqlake needs Python 3.11, 3.12 or 3.13 on the PATH (or: make PYTHON=/path/to/python3)"; exit 1; }
+	@echo "setting up uv with $(PYTHON)"
+	@"$(PYTHON)" -m venv .tools/uv || { echo "python's venv module is missing (Debian: apt-get install python3-venv)"; exit 1; }
+	@.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@touch $@
+
+.venv/.venv: $(UV)
+	@$(UV) venv --quiet --clear --python "$(PYTHON)" .venv && touch $@
+
+.venv/.demo: .venv/.venv pyproject.toml constraints.txt
+	@echo "installing reqlake[demo]" && $(INSTALL) '.[demo]' && touch $@
+
+.venv/.dev: .venv/.venv pyproject.toml constraints.txt
+	@echo "installing reqlake[dev]" && $(INSTALL) '.[dev]' && touch $@ .venv/.demo
+
+demo: .venv/.demo  ## the main job on real data: raw log to scores, on the embedded default
+	@$(BIN)/reqlake demo
+
+test: .venv/.dev  ## every test that needs no GPU
+	@$(BIN)/python -m pytest -m "not gpu"
+
+test-gpu: .venv/.dev  ## kernel and model tests on a CUDA device
+	@$(BIN)/python -m pytest -m gpu tests/training
+
+lint: .venv/.dev  ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: .venv/.dev  ## let ruff mend what it can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench-ingest: .venv/.dev  ## ingest against sort-and-write of the flat rows
+	@$(BIN)/python -m benchmarks.ingest
+
+bench-reader: .venv/.dev  ## the reader against flat readers, PyIceberg and bare decode
+	@$(BIN)/python -m benchmarks.reader
+
+bench-kernels: .venv/.dev  ## crossing attention against every stock form (needs a CUDA device)
+	@$(BIN)/python -m benchmarks.crossing_attention
+
+clean:  ## remove what was built, the demo's lake included; .venv stays
+	@rm -rf build dist lake *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
+	@find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -exec rm -rf {} +
+
+.PHONY: help setup demo test test-gpu lint format bench-ingest bench-reader bench-kernels clean
