@@ -78,7 +78,7 @@ def test_unknown_types_are_named(text: str) -> None:
         ({"request_features": {"a": {"type": "int", "range": [2, 1]}}}, "is empty"),
         ({"request_features": {"user_id": "int"}}, "two columns would be named 'user_id'"),
         ({"request_features": {"a": {"type": "float", "embedding": "e"}}}, "is not an id"),
-        ({"request_features": {"a": {"type": "int", "embedding": "itm"}}, "embeddings": {"item": {"rows": 4}}}, "mean 'item'"),
+        ({"labels": {"a": {"type": "int", "embedding": "itm"}}, "embeddings": {"item": {"rows": 4}}}, "mean 'item'"),
         ({"sequences": {"h": {"fields": {"x": "list<int>"}}}}, "write the element type alone"),
         ({"sequences": {"h": {"fields": {"x": "int"}, "time": "ts"}}}, "no field 'ts'"),
         ({"sequences": {"h": {"fields": {"ts": "long"}, "time": "ts"}}}, "not timestamp"),
