@@ -8,7 +8,8 @@
     │   └── TableMissingError no such table (or snapshot, or tag) in the catalog
     ├── FormatError           written by a newer reqlake, or not by reqlake at all
     ├── RawDataError          raw input that cannot be ingested as it is
-    └── AuditError            data that failed its expectations; nothing was published
+    ├── AuditError            data that failed its expectations; nothing was published
+    └── SqlError              a query with an unknown name, or with what embedded SQL does not carry over
 
 Other packages derive their own from `ReqlakeError` in their `errors.py`. A message names the thing, the value and
 the remedy; the CLI prints it as one paragraph and exits with 1.
@@ -57,6 +58,10 @@ class RawDataError(ReqlakeError):
 
 class AuditError(ReqlakeError):
     """Data that failed its expectations; nothing was published."""
+
+
+class SqlError(ReqlakeError):
+    """A query with an unknown name, or with a construct that embedded SQL does not carry over."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
