@@ -1,8 +1,8 @@
 """Run the examples of one Markdown page, in order, in the current folder: `python -m tests.docs.page PAGE`.
 
 Python blocks of a page share one namespace. A shell block runs under `bash -euo pipefail`; in it, a line that
-starts with `make` is only checked to be a target, since the suite cannot call itself. Blocks of any other kind (`text`, `yaml`,
-`console`) are shown, not run.
+starts with `make` is only checked to be a target, since the suite cannot call itself. Blocks of any other kind
+(`text`, `yaml`, `console`) are shown, not run.
 """
 
 from __future__ import annotations
