@@ -1,4 +1,4 @@
-"""Make the golden files of the formats of today: `python -m tests.golden.make`, run once per format, never over an old one.
+"""Make the golden files of the formats of today: `python -m tests.golden.make`, once per format, never over an old one.
 
 The table's location is relative, so it opens in whatever folder a test copies it to.
 """
