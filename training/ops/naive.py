@@ -46,6 +46,35 @@ def crossing_attention(
     return torch.cat(outs), torch.cat(lses)
 
 
+def crossing_gradients(
+    do_CHD: torch.Tensor,
+    dlse_HC: torch.Tensor | None,
+    inputs: tuple[torch.Tensor, ...],
+    out_CHD: torch.Tensor,
+    lse_HC: torch.Tensor,
+    plan: CrossingPlan,
+    scale: float,
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of q, k_self, v_self, k, v by formula: what the backward kernels compute, request by request."""
+    q, k_self, v_self, k, v = inputs
+    G, rep = k.shape[1], q.shape[1] // k.shape[1]
+    delta_CH = (do_CHD * out_CHD).sum(-1) - (0 if dlse_HC is None else dlse_HC.T)
+    k_heads, v_heads, ks_heads, vs_heads = (x.repeat_interleave(rep, 1) for x in (k, v, k_self, v_self))
+    p_CH = torch.exp((q * ks_heads).sum(-1) * scale - lse_HC.T)
+    ds_CH = p_CH * ((do_CHD * vs_heads).sum(-1) - delta_CH) * scale
+    dq, dks, dvs = ds_CH[..., None] * ks_heads, ds_CH[..., None] * q, p_CH[..., None] * do_CHD
+    dk, dv = torch.zeros_like(k_heads, dtype=dq.dtype), torch.zeros_like(v_heads, dtype=dq.dtype)
+    for t, c in plan.slices():
+        p_NHL = torch.exp(torch.einsum("nhd,lhd->nhl", q[c], k_heads[t]) * scale - lse_HC.T[c, :, None])
+        dp_NHL = torch.einsum("nhd,lhd->nhl", do_CHD[c], v_heads[t])
+        ds_NHL = (p_NHL * (dp_NHL - delta_CH[c, :, None]) * scale).to(k.dtype)
+        dq[c] += torch.einsum("nhl,lhd->nhd", ds_NHL, k_heads[t])
+        dk[t] = torch.einsum("nhl,nhd->lhd", ds_NHL, q[c]).to(dk.dtype)
+        dv[t] = torch.einsum("nhl,nhd->lhd", p_NHL.to(do_CHD.dtype), do_CHD[c]).to(dv.dtype)
+    shared = (x.unflatten(1, (G, rep)).sum(2) for x in (dks, dvs, dk, dv))  # type: ignore[no-untyped-call]
+    return tuple(g.to(x.dtype) for g, x in zip((dq, *shared), inputs, strict=True))
+
+
 def context_attention(
     q_THD: torch.Tensor, k_TGD: torch.Tensor, v_TGD: torch.Tensor, plan: CrossingPlan, scale: float
 ) -> torch.Tensor:

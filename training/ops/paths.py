@@ -5,14 +5,21 @@ import os
 
 import torch
 
-PATHS = ("reference", "padded", "triton")
+# Everything wider (fp64) has no matrix instructions worth a kernel.
+KERNEL_TYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def choose(x: torch.Tensor) -> str:
-    """The path for a tensor: auto means Triton's kernels on CUDA devices, padded blocks elsewhere."""
+    """The path of an operation on x: reference, padded or triton.
+
+    auto means Triton's kernels on CUDA devices and padded blocks elsewhere.
+    """
     setting = os.environ.get("REQLAKE_KERNELS", "auto")
-    if setting in ("reference", "triton"):
-        return setting
-    if setting != "auto":
+    if setting not in {"reference", "triton", "auto"}:
         raise ValueError(f"REQLAKE_KERNELS={setting!r}: choose reference, triton or auto")
-    return "triton" if x.is_cuda and importlib.util.find_spec("triton") else "padded"
+    if setting == "triton" and not (x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        raise ValueError("REQLAKE_KERNELS=triton needs a CUDA device, or TRITON_INTERPRET=1 for a slow trial")
+    if setting == "auto":
+        kernels = x.is_cuda and x.dtype in KERNEL_TYPES and importlib.util.find_spec("triton") is not None
+        return "triton" if kernels else "padded"
+    return setting

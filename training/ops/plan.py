@@ -17,8 +17,8 @@ import torch
 
 from training.ops.blocks import PaddedBlocks
 
-ROW_BLOCKS = (16, 32, 64, 128)
-COLUMN_BLOCKS = (64, 128)
+ROW_BLOCKS = (8, 16, 32, 64, 128)
+COLUMN_BLOCKS = (32, 64, 128)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,14 +37,9 @@ class CrossingPlan:
     max_candidates: int
     request_index: torch.Tensor
     """[C] int64 on the device: the request of each candidate."""
-    context_starts: torch.Tensor
-    """[R + 1] int32 on the device, as `context_offsets`."""
-    candidate_starts: torch.Tensor
-    """[R + 1] int32 on the device, as `candidate_offsets`."""
-    row_tiles: dict[int, torch.Tensor]
-    """Candidates a tile -> [tiles, 2] int32 on the device: request, first candidate within the request."""
-    column_tiles: dict[int, torch.Tensor]
-    """History tokens a tile -> [tiles, 2] int32 on the device: request, first token within the request."""
+    layout: list[torch.Tensor]
+    """What kernels read, int32 on the device: both offset tensors, then `tile_map`s of [tiles, 2], of the
+    candidates for each of ROW_BLOCKS, of the history for each of COLUMN_BLOCKS."""
 
     @classmethod
     def build(
@@ -60,14 +55,13 @@ class CrossingPlan:
             raise ValueError(f"context_offsets holds {len(lengths)} requests, candidate_offsets {len(counts)}")
         device = torch.device(device)
         tables = [
+            torch.repeat_interleave(counts),
             context_offsets,
             candidate_offsets,
-            torch.repeat_interleave(counts),
             *(tile_map(counts, lengths, block) for block in ROW_BLOCKS),
             *(tile_map(lengths, counts, block) for block in COLUMN_BLOCKS),
         ]
-        starts_T, starts_C, request_index, *maps = upload(tables, device)
-        maps = [x.view(-1, 2) for x in maps]
+        request_index, *layout = upload(tables, device)
         return cls(
             context_offsets=context_offsets,
             candidate_offsets=candidate_offsets,
@@ -78,10 +72,7 @@ class CrossingPlan:
             max_length=int(lengths.max()) if len(lengths) else 0,
             max_candidates=int(counts.max()) if len(counts) else 0,
             request_index=request_index.long(),
-            context_starts=starts_T,
-            candidate_starts=starts_C,
-            row_tiles=dict(zip(ROW_BLOCKS, maps, strict=False)),
-            column_tiles=dict(zip(COLUMN_BLOCKS, maps[len(ROW_BLOCKS) :], strict=True)),
+            layout=layout,
         )
 
     @functools.cached_property
@@ -123,4 +114,4 @@ def upload(tables: list[torch.Tensor], device: torch.device) -> list[torch.Tenso
         flat = flat.pin_memory()
     flat = flat.to(device, non_blocking=True)
     ends = itertools.accumulate(x.numel() for x in tables)
-    return [flat[end - x.numel() : end] for x, end in zip(tables, ends, strict=True)]
+    return [flat[end - x.numel() : end].view(x.shape) for x, end in zip(tables, ends, strict=True)]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import training.ops
 from training.ops import CrossingPlan, segment_expand, segment_sum
 from training.ops.blocks import BLOCK_ROWS
+from training.ops.plan import COLUMN_BLOCKS, ROW_BLOCKS
 
 SIZES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=9)
 
@@ -19,6 +20,7 @@ def test_public_names():
         "CrossingPlan",
         "context_attention",
         "crossing_attention",
+        "paged_crossing_attention",
         "segment_expand",
         "segment_sum",
     }
@@ -41,8 +43,10 @@ def test_a_batch_without_requests():
 def test_tiles_cover_each_row_once_longest_other_side_first(sizes):
     lengths, counts = [a for a, _ in sizes], [b for _, b in sizes]
     plan = CrossingPlan.build(offsets(lengths), offsets(counts))
-    for tables, own, other in ((plan.row_tiles, counts, lengths), (plan.column_tiles, lengths, counts)):
-        for block, table in tables.items():
+    rows, columns = plan.layout[2 : 2 + len(ROW_BLOCKS)], plan.layout[2 + len(ROW_BLOCKS) :]
+    sides = (ROW_BLOCKS, rows, counts, lengths), (COLUMN_BLOCKS, columns, lengths, counts)
+    for sizes_of, tables, own, other in sides:
+        for block, table in zip(sizes_of, tables, strict=True):
             tiles = table.tolist()
             assert sorted(map(tuple, tiles)) == [(r, i) for r, n in enumerate(own) for i in range(0, n, block)]
             work = [other[r] for r, _ in tiles]

@@ -1,0 +1,93 @@
+# ruff: noqa: PLR0917
+"""Which tile a kernel runs with, by card, head width, dtype and rows of a request: tables, never autotuning.
+
+`python -m benchmarks.tune_crossing` measures the entries; `docs/kernels.md` says on which card.
+Rows are (candidate, query head) pairs that share a key-value head: candidates x REP.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """One kernel configuration."""
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+    tma: bool = False
+    """Loads through tensor descriptors (the bulk copy engine, sm90 and later)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiles:
+    """The tiles of one problem class; `one` is None where the two-pass backward is used."""
+
+    forward: Tile
+    one: Tile | None
+    row_pass: Tile
+    column_pass: Tile
+
+
+HEAD_BLOCKS = (16, 32, 64, 128, 256)
+
+
+def choose_tiles(capability: int, D: int, itemsize: int, rows: int, rep: int, max_length: int) -> Tiles:
+    """The tiles for `rows` = most candidates of a request x rep, on a card of compute capability such as 90."""
+    table = sm90 if capability == 90 and itemsize == 2 and D in {64, 128} else safe
+    tiles = table(D, itemsize, rows, max_length)
+    one = tiles.one if tiles.one and rows <= tiles.one.rows else None
+    return Tiles(
+        fit_rep(tiles.forward, rep),
+        one and fit_rep(one, rep),
+        fit_rep(tiles.row_pass, rep),
+        fit_rep(tiles.column_pass, rep),
+    )
+
+
+def fit_rep(tile: Tile, rep: int) -> Tile:
+    """Whole candidates in a tile: at least 8 of them with all their heads, the smallest tile map of a plan."""
+    return dataclasses.replace(tile, rows=max(tile.rows, 8 * rep)) if rep > 1 else tile
+
+
+def sm90(D: int, itemsize: int, rows: int, max_length: int) -> Tiles:
+    """Measured on an H200 with bf16 (H = 8)."""
+    del itemsize
+    wide = D == 128
+    row_pass = Tile(128, 64, 8, 3, tma=True) if wide else Tile(64, 64, 4, 3, tma=True)
+    column_pass = Tile(64, 64, 4, 2, tma=True) if wide else Tile(32, 64, 4, 3, tma=True)
+    if rows <= 16:
+        return Tiles(Tile(16, 64, 1, 2), Tile(16, 32, 2, 3), Tile(16, 64, 2, 3), Tile(16, 64, 4, 2))
+    if rows <= 32:
+        return Tiles(Tile(32, 64, 2, 3), Tile(32, 32, 2, 3), Tile(32, 64, 4, 3), column_pass)
+    forward = Tile(128, 64, 8, 3)
+    if wide:
+        forward = Tile(128, 128, 8, 2, tma=True) if max_length > 2048 else Tile(64, 64, 4, 3, tma=True)
+    if rows <= 64:
+        return Tiles(Tile(64, 64, 4, 3), Tile(64, 32, 4, 3, tma=True), row_pass, column_pass)
+    one = Tile(128, 32, 8 if wide else 4, 3, tma=True)
+    return Tiles(forward, one, row_pass, column_pass)
+
+
+def safe(D: int, itemsize: int, rows: int, max_length: int) -> Tiles:
+    """Small enough for the 99 KiB of shared memory that sm86, sm89 and sm120 give a program; not measured."""
+    del max_length
+    wide = D * itemsize > 256
+    most = 16 if D * itemsize > 512 else 32 if wide else 64
+    height = max(16, min(most, 1 << max(0, rows - 1).bit_length()))
+    columns = 16 if D * itemsize > 512 else 32
+    warps = 2 if height == 16 else 4
+    forward = Tile(height, columns, warps, 2)
+    one = Tile(height, columns, warps, 1 if wide else 2)
+    return Tiles(forward, one, dataclasses.replace(forward, stages=1 if wide else 2), one)
+
+
+def choose_splits(programs: int, max_length: int, multiprocessors: int) -> int:
+    """Parts to cut each history into when a batch is too small for two waves; no part under 256 tokens."""
+    if programs == 0 or programs >= 2 * multiprocessors:
+        return 1
+    wanted = -(-2 * multiprocessors // programs)
+    return max(1, min(wanted, max_length // 256, 16))
