@@ -6,7 +6,7 @@ from typing import Literal, overload
 import torch
 import torch.nn.functional as F
 
-from training.ops import naive, padded, paths
+from training.ops import naive, padded, paths, varlen
 from training.ops.crossing_op import crossing_forward, crossing_paged, page_rows
 from training.ops.plan import CrossingPlan
 
@@ -123,6 +123,8 @@ def context_attention(
     path = paths.choose(q_THD)
     if path == "reference":
         return naive.context_attention(q_THD, k_TGD, v_TGD, plan, scale)
+    if path == "triton" and q_THD.is_cuda and q_THD.dtype != torch.float32 and plan.T:
+        return varlen.context_attention(q_THD, k_TGD, v_TGD, plan, scale)
     return padded.context_attention(q_THD, k_TGD, v_TGD, plan, scale)
 
 
