@@ -6,7 +6,7 @@ go through FlashAttention's packed form, which pays for no padding.
 
 import functools
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +26,13 @@ def context_attention(
     q_THD: torch.Tensor, k_TGD: torch.Tensor, v_TGD: torch.Tensor, plan: CrossingPlan, scale: float
 ) -> torch.Tensor:
     """out_THD, as `naive.context_attention`, for bf16 and fp16."""
-    if plan.T == plan.R * plan.max_length:
+    if plan.R * plan.max_length == plan.T:
         q, k, v = (x.view(plan.R, -1, *x.shape[1:]).transpose(1, 2) for x in (q_THD, k_TGD, v_TGD))
         with sdpa_kernel(DENSE, set_priority=True):
-            out = F.scaled_dot_product_attention(
+            dense = F.scaled_dot_product_attention(
                 q, k, v, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
             )
-        return out.transpose(1, 2).reshape(q_THD.shape)
+        return dense.transpose(1, 2).reshape(q_THD.shape)
     from torch.nn.attention.varlen import varlen_attn
 
     if q_THD.shape[1] != k_TGD.shape[1] and not takes_gqa():
@@ -40,10 +40,10 @@ def context_attention(
         k_TGD, v_TGD = k_TGD.repeat_interleave(rep, 1), v_TGD.repeat_interleave(rep, 1)
     options: dict[str, Any] = {} if q_THD.shape[1] == k_TGD.shape[1] else {"enable_gqa": True}
     starts, longest = plan.layout[0], plan.max_length
-    out: torch.Tensor = varlen_attn(
+    out = varlen_attn(
         q_THD, k_TGD, v_TGD, starts, starts, longest, longest, scale=scale, window_size=(-1, 0), **options
     )
-    return out
+    return cast("torch.Tensor", out)
 
 
 @functools.cache

@@ -49,15 +49,16 @@ def forward(
     kv: tuple[torch.Tensor, torch.Tensor],
     problem: Problem,
     paging: Paging | None = None,
+    tiles: Tiles | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """out_CHD and lse_HC; k and v are [T, G, D], or [P * page, G, D] with paging."""
+    """out_CHD and lse_HC; k and v are [T, G, D], or [P * page, G, D] with paging. The tuner names `tiles`."""
     q, k_self, v_self, k, v = (packed(x) for x in (q_CHD, *self_kv, *kv))
     C, H, D = q.shape
     G = k.shape[1]
     out, lse = q.new_empty(C, H, D), q.new_empty(H, C, dtype=torch.float32)
-    tile = tiles_for(q, k, problem).forward
-    tiles = problem.row_tiles(tile.rows * G // H)
-    programs = len(tiles) * G
+    tile = (tiles or tiles_for(q, k, problem)).forward
+    table = problem.row_tiles(tile.rows * G // H)
+    programs = len(table) * G
     if not programs:
         return out, lse
     splits = choose_splits(programs, problem.max_length, multiprocessors(q.device))
@@ -67,7 +68,7 @@ def forward(
     use_tma = tile.tma and paging is None and aligned(k, v)
     crossing_forward_kernel[(programs, splits)](
         q, k_self, v_self, *(describe(x, tile.columns, use_tma) for x in (k, v)), part_out, part_lse,
-        *problem.layout[:2], tiles, paging.table if paging else None,
+        *problem.layout[:2], table, paging.table if paging else None,
         *(x.stride(0) for x in (q, k_self, v_self, k, v)), paging.table.stride(0) if paging else 0,
         C, problem.scale, G=G, REP=H // G, D=D, BM=tile.rows, BN=tile.columns, SPLITS=splits,
         PAGE=paging.page if paging else 0, TMA=use_tma, PRECISION=precision(),
@@ -88,12 +89,13 @@ def backward(
     out_CHD: torch.Tensor,
     lse_HC: torch.Tensor,
     problem: Problem,
+    tiles: Tiles | None = None,
 ) -> tuple[torch.Tensor, ...]:
-    """Gradients of q, k_self, v_self, k, v."""
+    """Gradients of q, k_self, v_self, k, v. The tuner names `tiles`."""
     q, k_self, v_self, k, v = (packed(x) for x in inputs)
     do = do_CHD.contiguous()
     (C, H, D), (T, G, _) = q.shape, k.shape
-    chosen = tiles_for(q, k, problem)
+    chosen = tiles or tiles_for(q, k, problem)
     one, row_tile = chosen.one is not None, chosen.one or chosen.row_pass
     dq, dk_self, dv_self = q.new_empty(C, H, D), q.new_empty(C, G, D), q.new_empty(C, G, D)
     # with one tile a request, a request without candidates has no program to write its zeros
@@ -102,23 +104,23 @@ def backward(
     delta = torch.empty_like(lse_HC)
     sizes: dict[str, Any] = {"G": G, "REP": H // G, "D": D, "PRECISION": precision()}
 
-    tiles = problem.row_tiles(row_tile.rows * G // H)
+    table = problem.row_tiles(row_tile.rows * G // H)
     use_tma = row_tile.tma and aligned(k, v)
-    if len(tiles):
-        crossing_rows_kernel[(len(tiles) * G,)](
+    if len(table):
+        crossing_rows_kernel[(len(table) * G,)](
             q, k_self, v_self, *(describe(x, row_tile.columns, use_tma) for x in (k, v)), out_CHD, do, lse_HC,
             None if dlse_HC is None else dlse_HC.contiguous(), delta, dq, dk_self, dv_self, dk, dv,
-            *problem.layout[:2], tiles, *(x.stride(0) for x in (q, k_self, v_self, k, v)), C, problem.scale,
+            *problem.layout[:2], table, *(x.stride(0) for x in (q, k_self, v_self, k, v)), C, problem.scale,
             **sizes, BM=row_tile.rows, BN=row_tile.columns, TMA=use_tma, ONE=one, HAS_DLSE=dlse_HC is not None,
             num_warps=row_tile.warps, num_stages=row_tile.stages,
         )  # fmt: skip
     tile = chosen.column_pass
-    tiles = problem.column_tiles(tile.columns)
-    if len(tiles) and not one:
+    table = problem.column_tiles(tile.columns)
+    if len(table) and not one:
         use_tma = tile.tma and G == H and aligned(q, do)
-        crossing_columns_kernel[(len(tiles) * G,)](
+        crossing_columns_kernel[(len(table) * G,)](
             describe(q, tile.rows, use_tma), k, v, describe(do, tile.rows, use_tma), lse_HC, delta, dk, dv,
-            *problem.layout[:2], tiles, *(x.stride(0) for x in (q, k, v, do)), C, problem.scale,
+            *problem.layout[:2], table, *(x.stride(0) for x in (q, k, v, do)), C, problem.scale,
             **sizes, BM=tile.rows, BN=tile.columns, TMA=use_tma, num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
     return dq, dk_self, dv_self, dk, dv

@@ -1,0 +1,1 @@
+"""What `benchmarks.crossing_attention` and `benchmarks.tune_crossing` share."""
