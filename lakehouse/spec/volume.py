@@ -1,0 +1,48 @@
+"""How much a raw log will be as a request table, from a sample: what the partitioning is chosen by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakehouse.spec.advice import Volume
+from lakehouse.spec.guess import CONSTANT, EPOCHS, Keys
+from lakehouse.spec.sample import Sample, raw_files
+
+DAY = 86400.0
+
+
+def measure(sample: Sample, keys: Keys, raw: str | Path) -> Volume:
+    """Decoded bytes of a request with its candidates, requests a day over the log's span, requests in all."""
+    rows = sample.table.num_rows
+    fan_out = rows / keys.groups.count
+    per_row = {name: sample.table[name].nbytes / rows for name in sample.names}
+    shared = {name for name in sample.names if sample.agreement(name, keys.groups) >= CONSTANT}
+    size = sum(b if name in shared else b * fan_out for name, b in per_row.items())
+    requests = sample.total_rows / fan_out
+    return Volume(size, requests / max(1.0, _span_days(keys, raw)), requests)
+
+
+def _span_days(keys: Keys, raw: str | Path) -> float:
+    """Days between the log's first and last time, by the statistics that its files carry; 0 where they carry none."""
+    least, most = np.inf, -np.inf
+    for file in raw_files(raw):
+        metadata = pq.ParquetFile(file).metadata
+        column = next(
+            (i for i in range(metadata.num_columns) if metadata.schema.column(i).path == keys.request_ts.column), None
+        )
+        for group in range(metadata.num_row_groups if column is not None else 0):
+            statistics = metadata.row_group(group).column(column).statistics
+            if statistics is not None and statistics.has_min_max:
+                least = min(least, _seconds(statistics.min, keys.request_ts.unit))
+                most = max(most, _seconds(statistics.max, keys.request_ts.unit))
+    return max(0.0, (most - least) / DAY) if most >= least else 0.0
+
+
+def _seconds(value: object, unit: str | None) -> float:
+    if unit is not None:
+        return float(value) / EPOCHS[unit]  # type: ignore[arg-type]
+    return float(pa.scalar(value).cast(pa.timestamp("us")).value) / 1e6
