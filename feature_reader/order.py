@@ -1,0 +1,61 @@
+"""In which order an epoch's requests come: a pure function of (seed, epoch, plan).
+
+A permutation of the units; then, in each window of W consecutive units, a permutation of the window's requests. Both
+sort Philox words (a counter-based generator whose bits numpy promises to keep, as it does not for `permutation`), so a
+position can be entered anywhere without replaying what came before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+UNITS, REQUESTS = 0, 1  # streams of the generator
+
+
+class Order:
+    """The order of one epoch over units with `counts` requests each.
+
+    Position p lies in window `window_at(p)`; a window covers positions `starts[k]:starts[k + 1]`.
+    """
+
+    def __init__(self, counts: np.ndarray, *, window: int, seed: int, epoch: int, shuffle: bool) -> None:
+        self._counts, self._window, self._shuffle = counts, window, shuffle
+        self._key = np.array([seed % (1 << 64), epoch], dtype=np.uint64)
+        units = len(counts)
+        self.units = self._permutation(units, UNITS, 0) if shuffle else np.arange(units)
+        """The units in the epoch's order, int64 [units]."""
+        edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[self.units])])
+        self.starts = edges[np.unique(np.r_[np.arange(0, units + 1, window), units])]
+        """First position of each window, and the number of requests: int64 [windows + 1]."""
+
+    @property
+    def windows(self) -> int:
+        """Number of windows."""
+        return len(self.starts) - 1
+
+    @property
+    def requests(self) -> int:
+        """Number of requests."""
+        return int(self.starts[-1])
+
+    def window_at(self, position: int) -> int:
+        """The window that holds a position."""
+        return int(np.searchsorted(self.starts, position, side="right")) - 1
+
+    def units_of(self, k: int) -> np.ndarray:
+        """The units of window k, int64."""
+        return np.asarray(self.units[k * self._window : (k + 1) * self._window])
+
+    def requests_of(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The requests of window k in order: slot in `units_of(k)`, and number within the unit; int64 [n] each."""
+        counts = self._counts[self.units_of(k)]
+        slots = np.repeat(np.arange(len(counts)), counts)
+        numbers = np.arange(len(slots)) - np.repeat(np.cumsum(counts) - counts, counts)
+        if not self._shuffle:
+            return slots, numbers
+        order = self._permutation(len(slots), REQUESTS, k)
+        return slots[order], numbers[order]
+
+    def _permutation(self, n: int, stream: int, index: int) -> np.ndarray:
+        bits = np.random.Philox(key=self._key, counter=np.array([0, 0, index, stream], dtype=np.uint64))
+        return np.argsort(bits.random_raw(n), kind="stable")

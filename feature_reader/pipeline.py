@@ -1,0 +1,234 @@
+"""Threads that decode units and gather batches ahead of the consumer, bounded in decoded bytes.
+
+Work is admitted in the order's own sequence: a unit when the units in memory leave room for it, a chunk (the batches
+of some consecutive steps, gathered at once) when the chunks not yet consumed do. Each of the two bounds holds at least
+what one window, or one chunk, needs, so the head of the line can always go on. There is no scheduling thread: whoever
+finishes something admits what comes next.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+
+from feature_reader.batch import Origin, RequestBatch
+from feature_reader.collate import Window
+from feature_reader.plan import Plan
+from feature_reader.schedule import Piece, WindowShare
+from feature_reader.stats import ReaderStats
+
+
+@dataclass
+class _Chunk:
+    """Consecutive pieces of one window; gathered, one batch a piece."""
+
+    pieces: tuple[Piece, ...]
+    cost: int
+    batches: list[RequestBatch] | None = None
+
+
+@dataclass
+class _Active:
+    """A window between the admission of its first unit and the gathering of its last chunk."""
+
+    share: WindowShare
+    chunks: deque[_Chunk]
+    decoded: list[RequestBatch | None]
+    left: int
+    cost: int = 0
+    window: Window | None = None
+    admitted: int = field(default=0)
+
+
+class Pipeline:
+    """Yields (step, batch) in order; at most `threads` pieces of work at a time."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        windows: Iterator[WindowShare],
+        decode: Callable[[int], RequestBatch],
+        *,
+        threads: int,
+        unit_bytes: int,
+        chunk_bytes: int,
+        stats: ReaderStats,
+    ) -> None:
+        self._plan, self._windows, self._decode, self._stats = plan, windows, decode, stats
+        self._threads, self._unit_bytes, self._chunk_bytes = threads, unit_bytes, chunk_bytes
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reqlake-reader")
+        self._changed = threading.Condition()
+        self._active: deque[_Active] = deque()
+        self._ready: deque[_Chunk] = deque()
+        """Admitted chunks in order, gathered or not."""
+        self._exhausted = self._closed = self._gathering = False
+        self._failure: BaseException | None = None
+        self._running = self._held_units = self._held_chunks = 0
+
+    def __iter__(self) -> Iterator[tuple[int, RequestBatch]]:
+        carried: list[RequestBatch] = []
+        try:
+            with self._changed:
+                self._admit()
+            while (chunk := self._next_chunk()) is not None:
+                for piece, batch in zip(chunk.pieces, chunk.batches or (), strict=True):
+                    if piece.stop > piece.start:
+                        carried.append(batch)
+                    if piece.last:
+                        yield piece.step, RequestBatch.concat(carried)
+                        carried = []
+                with self._changed:
+                    self._held_chunks -= chunk.cost
+                    self._admit()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop; returns when no thread is left."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _next_chunk(self) -> _Chunk | None:
+        start = perf_counter()
+        with self._changed:
+            while not (self._failure or (self._ready and self._ready[0].batches is not None) or self._done()):
+                self._changed.wait()
+            self._stats.add(wait_s=perf_counter() - start)
+            if self._failure is not None:
+                raise self._failure
+            return self._ready.popleft() if self._ready else None
+
+    def _done(self) -> bool:
+        return self._exhausted and not self._ready and not self._active
+
+    # ---- admission: always under the lock ------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Start whatever fits: a gather before a decode, both in order."""
+        while not (self._closed or self._failure) and self._running < self._threads:
+            if not (self._admit_chunk() or self._admit_unit()):
+                break
+        self._stats.top(peak_held_bytes=self._held_units + self._held_chunks)
+        self._changed.notify_all()
+
+    def _admit_chunk(self) -> bool:
+        if self._gathering or not self._active or self._active[0].left:
+            return False
+        active = self._active[0]
+        chunk = active.chunks[0]
+        if self._held_chunks and self._held_chunks + chunk.cost > self._chunk_bytes:
+            return False
+        active.chunks.popleft()
+        self._held_chunks += chunk.cost
+        self._ready.append(chunk)
+        self._gathering = True
+        self._start(self._gather, active, chunk)
+        return True
+
+    def _admit_unit(self) -> bool:
+        if not self._active or self._active[-1].admitted == len(self._active[-1].share.units):
+            share = next(self._windows, None)
+            if share is None:
+                self._exhausted = True
+                return False
+            units = len(share.units)
+            self._active.append(_Active(share, self._chunks(share), [None] * units, units))
+            if units == 0:  # nothing to decode: only the completion of a step that began earlier
+                return True
+        active = self._active[-1]
+        unit = int(active.share.units[active.admitted])
+        cost = self._plan.units[unit].decoded_bytes
+        if self._held_units and self._held_units + cost > self._unit_bytes:
+            return False
+        self._held_units += cost
+        active.cost += cost
+        slot = active.admitted
+        active.admitted += 1
+        self._start(self._read, active, slot, unit)
+        return True
+
+    def _start(self, work: Callable[..., None], *args: object) -> None:
+        self._running += 1
+        self._pool.submit(self._run, work, *args)
+
+    def _chunks(self, share: WindowShare) -> deque[_Chunk]:
+        """The share's pieces in runs of about half the chunk bound."""
+        units = self._plan.units
+        row_bytes = np.array([units[u].decoded_bytes / max(1, units[u].rows) for u in share.units])
+        edges = np.concatenate([np.zeros(1), np.cumsum(row_bytes[share.slot])])
+        chunks: deque[_Chunk] = deque()
+        run: list[Piece] = []
+        for piece in share.pieces:
+            if run and edges[piece.stop] - edges[run[0].start] > self._chunk_bytes / 2:
+                chunks.append(_Chunk(tuple(run), int(edges[run[-1].stop] - edges[run[0].start])))
+                run = []
+            run.append(piece)
+        chunks.append(_Chunk(tuple(run), int(edges[run[-1].stop] - edges[run[0].start])))
+        return chunks
+
+    # ---- work: outside the lock ----------------------------------------------------------------------------------
+
+    def _run(self, work: Callable[..., None], *args: object) -> None:
+        try:
+            work(*args)
+        except BaseException as error:  # noqa: BLE001 - carried to the consumer, who raises it
+            with self._changed:
+                self._failure = self._failure or error
+        with self._changed:
+            self._running -= 1
+            try:
+                self._admit()
+            except BaseException as error:  # noqa: BLE001 - as above
+                self._failure = self._failure or error
+                self._changed.notify_all()
+
+    def _read(self, active: _Active, slot: int, unit: int) -> None:
+        batch = self._decode(unit)
+        with self._changed:
+            active.decoded[slot] = batch
+            active.left -= 1
+
+    def _gather(self, active: _Active, chunk: _Chunk) -> None:
+        with self._stats.timed("collate_s"):
+            batches = self._batches(active, chunk.pieces)
+        with self._changed:
+            chunk.batches = batches
+            self._gathering = False
+            if not active.chunks:
+                self._active.popleft()
+                self._held_units -= active.cost
+
+    def _batches(self, active: _Active, pieces: tuple[Piece, ...]) -> list[RequestBatch]:
+        start, stop = pieces[0].start, pieces[-1].stop
+        if start == stop:
+            return [_EMPTY] * len(pieces)
+        if active.window is None:
+            active.window = Window([batch for batch in active.decoded if batch is not None])
+            active.decoded = []
+        share = active.share
+        slot, number = share.slot[start:stop], share.number[start:stop]
+        units = [self._plan.units[u] for u in share.units]
+        row = number.copy()
+        for i, unit in enumerate(units):
+            if unit.keep is not None:
+                mine = slot == i
+                row[mine] = unit.keep[number[mine]]
+        file = np.array([u.file for u in units], dtype=np.int32)
+        group = np.array([u.row_group for u in units], dtype=np.int32)
+        taken = active.window.take(slot, row, Origin(self._plan.files, file[slot], group[slot], row))
+        batches = []
+        for piece in pieces:
+            cut = taken.slice(piece.start - start, piece.stop - start)
+            batches.append(RequestBatch(cut.request, cut.candidates, cut.candidate_offsets, piece.padding, cut.origin))
+        return batches
+
+
+_EMPTY = RequestBatch({}, {}, np.zeros(1, np.int64))

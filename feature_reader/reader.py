@@ -1,0 +1,313 @@
+"""`Reader`: a pinned snapshot of a request table as batches, each request exactly once an epoch."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.table import Table
+
+from feature_reader.batch import RequestBatch
+from feature_reader.decode import Decoder
+from feature_reader.errors import MemoryBoundError, ReaderError, StateError
+from feature_reader.files import DataFiles
+from feature_reader.filters import RowFilter
+from feature_reader.layout import build_layout, sequence_siblings
+from feature_reader.order import Order
+from feature_reader.pipeline import Pipeline
+from feature_reader.plan import Plan, Planner
+from feature_reader.schedule import Share, shares, step_bounds
+from feature_reader.state import ReaderState
+from feature_reader.stats import ReaderStats
+from lakehouse.catalog import open_catalog
+from lakehouse.errors import nearest
+from lakehouse.schema import open_request_table, table_spec
+from lakehouse.settings import Settings
+
+Tail = Literal["pad", "drop", "wrap"]
+DEFAULT_WINDOW = 8
+BEFORE_PLANNING = ("table_uuid", "snapshot_id", "schema_id", "row_filter", "window", "shuffle", "seed")
+log = logging.getLogger(__name__)
+
+
+class Reader:
+    """Batches of one snapshot of a request table.
+
+    `for batch in reader` goes through the rest of the epoch that the reader stands in; at its end the reader stands at
+    the start of the next. `state_dict()` is where the next iteration begins, also after a `break`.
+
+    table           a PyIceberg table that reqlake made; its spec says what the columns are
+    columns         names of the columns to read (a sequence's fields by themselves); every column a model wants if None
+    batch_requests  requests of a rank's batch
+    seed, shuffle   fix the order, together with epoch, snapshot and `window`
+    window          read units (row groups) that are shuffled together; by default up to 8, fewer if memory_bytes is low
+    row_filter      PyIceberg expression or text, `"request_ts < '2026-01-01T00:00:00+00:00'"`; applied exactly
+    snapshot_id, tag  what to read instead of the current snapshot
+    rank, world_size  which share of each global batch; every rank makes the same number of steps
+    threads         threads that read, decode and gather
+    memory_bytes    bound on decoded bytes in units and batches that wait, per reader
+    tail            what becomes of the requests that do not fill the last global batch: `pad` gives shorter batches
+                    (a rank that has none repeats one request with weight 0), `drop` leaves them out, `wrap` takes the
+                    first requests of the epoch again. `drop_last=True` is short for `drop`.
+
+    Raises ReaderError and its kind (feature_reader.errors), TableMissingError for an unknown snapshot or tag.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        columns: Iterable[str] | None = None,
+        batch_requests: int = 64,
+        seed: int = 0,
+        shuffle: bool = True,
+        window: int | None = None,
+        row_filter: str | BooleanExpression | None = None,
+        snapshot_id: int | None = None,
+        tag: str | None = None,
+        schema_id: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int = 2,
+        memory_bytes: int = 1 << 30,
+        tail: Tail = "pad",
+        drop_last: bool = False,
+    ) -> None:
+        _check_numbers(batch_requests=batch_requests, world_size=world_size, threads=threads, memory_bytes=memory_bytes)
+        if not 0 <= rank < world_size:
+            raise ReaderError(f"rank {rank} of world_size {world_size}: ranks go from 0 to {world_size - 1}")
+        if window is not None:
+            _check_numbers(window=window)
+        if tail not in ("pad", "drop", "wrap"):
+            raise ReaderError(f"tail {tail!r}: write 'pad', 'drop' or 'wrap'")
+        self.table = table
+        self.spec = table_spec(table)
+        self.batch_requests, self.seed, self.shuffle = batch_requests, seed, shuffle
+        self.share = Share(rank, world_size)
+        self.threads, self.memory_bytes = threads, memory_bytes
+        self.tail: Tail = "drop" if drop_last else tail
+        self.stats = ReaderStats()
+        schema = _schema(table, schema_id)
+        self._schema_id = schema.schema_id
+        self.layout = build_layout(self.spec, schema, columns)
+        self._filter = RowFilter(row_filter if row_filter is not None else AlwaysTrue(), schema)
+        self._pinned = snapshot_id is not None or tag is not None
+        self._snapshot_id = _snapshot_id(table, snapshot_id, tag)
+        self._window = window
+        self._files = DataFiles(table.io, table.name_mapping())
+        self._decoder = Decoder(self.layout, sequence_siblings(self.spec, schema))
+        self._planner = Planner(table, schema, self._filter, self._files, self._decoder)
+        self._plan: Plan | None = None
+        self._epoch = self._consumed = 0
+        self._iteration: weakref.ref[Generator[RequestBatch, None, None]] | None = None
+
+    @classmethod
+    def open(cls, settings: Settings, table: str, **options: Any) -> Reader:
+        """A reader by the table's full name, as in `Reader.open(load_settings(), "reqlake.movielens_requests")`."""
+        return cls(open_request_table(open_catalog(settings), table, settings), **options)
+
+    # ---- what will be read ----------------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """The read units of the snapshot; made on first use."""
+        if self._plan is None:
+            with self.stats.timed("plan_s"):
+                self._plan = self._planner.plan(self._snapshot_id)
+        return self._plan
+
+    @property
+    def window(self) -> int:
+        """Units that are shuffled together."""
+        if self._window is None:
+            self._window = self._widest_window()
+        return self._window
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch, the same on every rank."""
+        full, rest = divmod(self.plan.requests, self.batch_requests * self.share.world_size)
+        return full + (rest > 0 and self.tail != "drop")
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the reader stands in. Setting it moves the reader to that epoch's start."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        if epoch < 0:
+            raise ReaderError(f"epoch {epoch}: epochs count from 0")
+        self._stop()
+        self._epoch, self._consumed = epoch, 0
+
+    @property
+    def requests_consumed(self) -> int:
+        """Requests of this epoch that all ranks together have been given."""
+        return self._consumed
+
+    # ---- state ----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next batch comes from, as small JSON; the same on every rank that has made as many steps."""
+        return self._state().to_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Stand where `state` was saved, on any number of ranks, threads and batch sizes; costs no replay.
+
+        A reader opened without `snapshot_id` and `tag` takes the state's snapshot. Raises StateError that names each
+        field in which state and reader differ.
+        """
+        wanted = ReaderState.from_dict(state)
+        self._stop()
+        if self._snapshot_id != wanted.snapshot_id and not self._pinned:
+            wanted.must_match(self._state(planned=False), "table_uuid")
+            known = [s.snapshot_id for s in self.table.metadata.snapshots]
+            if wanted.snapshot_id is not None and wanted.snapshot_id not in known:
+                raise StateError(
+                    f"snapshot_id: the state's snapshot {wanted.snapshot_id} is no longer in "
+                    f"{'.'.join(self.table.name())} (it was expired; tag the snapshot of a long run). Start a new run"
+                )
+            log.info("reading snapshot %s of the state instead of %s", wanted.snapshot_id, self._snapshot_id)
+            self._snapshot_id, self._plan = wanted.snapshot_id, None
+        if self._window is None:
+            self._window = wanted.window
+        wanted.must_match(
+            self._state(planned=False),
+            "table_uuid",
+            "snapshot_id",
+            "schema_id",
+            "row_filter",
+            "window",
+            "shuffle",
+            "seed",
+        )
+        wanted.must_match(self._state(), "plan_hash")
+        self._epoch, self._consumed = wanted.epoch, wanted.requests_consumed
+
+    def _state(self, *, planned: bool = True) -> ReaderState:
+        return ReaderState(
+            table_uuid=str(self.table.metadata.table_uuid),
+            snapshot_id=self._snapshot_id,
+            schema_id=self._schema_id,
+            row_filter=self._filter.text,
+            window=self.window,
+            shuffle=self.shuffle,
+            plan_hash=self.plan.hash if planned else "",
+            seed=self.seed,
+            epoch=self._epoch,
+            requests_consumed=self._consumed,
+        )
+
+    # ---- batches --------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[RequestBatch]:
+        """The rest of the epoch. A new iteration ends the one before it."""
+        self._stop()
+        iteration = self._batches()
+        self._iteration = weakref.ref(iteration)
+        return iteration
+
+    def _batches(self) -> Generator[RequestBatch, None, None]:
+        plan, start = self.plan, perf_counter()
+        order = Order(plan.counts, window=self.window, seed=self.seed, epoch=self._epoch, shuffle=self.shuffle)
+        bounds = step_bounds(order, self._consumed, self.batch_requests * self.share.world_size, self.tail)
+        unit_bytes, chunk_bytes = self._budget()
+        pipeline = Pipeline(
+            plan,
+            shares(order, bounds, self.share),
+            self._decode,
+            threads=self.threads,
+            unit_bytes=unit_bytes,
+            chunk_bytes=chunk_bytes,
+            stats=self.stats,
+        )
+        first = True
+        for step, batch in pipeline:
+            if first:
+                self.stats.first_batch_s, first = perf_counter() - start, False
+            self._consumed = min(int(bounds[step + 1]), order.requests)
+            self.stats.add(steps=1, requests=batch.R, candidates=batch.C, padding=batch.padding)
+            yield batch
+        self.stats.add(
+            dropped=max(0, order.requests - int(bounds[-1])), wrapped=max(0, int(bounds[-1]) - order.requests)
+        )
+        self._epoch, self._consumed = self._epoch + 1, 0
+
+    def _decode(self, number: int) -> RequestBatch:
+        """One unit as a batch of all its rows."""
+        unit = self.plan.units[number]
+        path = self.plan.files[unit.file]
+        present = self._files.footer(path).present
+        with self.stats.timed("read_s"):
+            columns = [present[f.field_id] for f in self._decoder.needs(present)]
+            table = self._files.read(path, unit.row_group, columns)
+        with self.stats.timed("decode_s"):
+            batch = self._decoder(table, present, f"{path}, row group {unit.row_group}")
+        self.stats.add(units=1, decoded_bytes=batch.nbytes)
+        return batch
+
+    def _stop(self) -> None:
+        iteration = self._iteration() if self._iteration is not None else None
+        if iteration is not None:
+            iteration.close()
+
+    # ---- memory ---------------------------------------------------------------------------------------------------
+
+    def _widest_window(self) -> int:
+        """The most units, up to the default, whose largest window takes half of the memory bound."""
+        largest = max((u.decoded_bytes for u in self.plan.units), default=1)
+        return max(1, min(DEFAULT_WINDOW, self.memory_bytes // (2 * max(1, largest))))
+
+    def _budget(self) -> tuple[int, int]:
+        """Bytes for units and for batches. Raises MemoryBoundError that names the least bound that works."""
+        units = self.plan.units
+        sizes = np.sort(np.array([u.decoded_bytes for u in units], dtype=np.int64))[::-1]
+        window = int(sizes[: self.window].sum())
+        row = max((u.decoded_bytes / max(1, u.rows) for u in units), default=0.0)
+        batch = int(row * self.batch_requests)
+        chunk = max(min(self.memory_bytes // 8, 64 << 20), 2 * batch)
+        least = window + 2 * batch
+        if window + chunk > self.memory_bytes and least > self.memory_bytes:
+            raise MemoryBoundError(
+                f"memory_bytes={self.memory_bytes} cannot hold a shuffle window of {self.window} units and two batches "
+                f"of {self.batch_requests} requests: give at least memory_bytes={least}, or a smaller window or batch"
+            )
+        chunk = min(chunk, self.memory_bytes - window) if window + chunk > self.memory_bytes else chunk
+        return self.memory_bytes - chunk, chunk
+
+
+def _check_numbers(**given: int) -> None:
+    for name, value in given.items():
+        if value < 1:
+            raise ReaderError(f"{name}={value}: give at least 1")
+
+
+def _schema(table: Table, schema_id: int | None) -> Any:
+    if schema_id is None:
+        return table.schema()
+    schema = table.metadata.schema_by_id(schema_id)
+    if schema is None:
+        known = ", ".join(str(s.schema_id) for s in table.metadata.schemas)
+        raise ReaderError(f"schema_id={schema_id}: {'.'.join(table.name())} has schemas {known}")
+    return schema
+
+
+def _snapshot_id(table: Table, snapshot_id: int | None, tag: str | None) -> int | None:
+    name, refs = ".".join(table.name()), table.metadata.refs
+    if snapshot_id is not None and tag is not None:
+        raise ReaderError(f"snapshot_id={snapshot_id} and tag={tag!r}: give one of them")
+    if tag is not None:
+        if tag not in refs:
+            raise ReaderError(f"{name} has no tag {tag!r}.{nearest(tag, refs)} It has {', '.join(refs) or 'none'}")
+        return refs[tag].snapshot_id
+    if snapshot_id is not None:
+        if table.metadata.snapshot_by_id(snapshot_id) is None:
+            raise ReaderError(f"{name} has no snapshot {snapshot_id}: it was expired, or it is another table's")
+        return snapshot_id
+    current = table.metadata.current_snapshot()
+    return current.snapshot_id if current is not None else None

@@ -1,0 +1,68 @@
+"""Where a reader's time and bytes go."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from time import perf_counter
+from typing import Any
+
+
+@dataclass
+class ReaderStats:
+    """Counts since the reader was opened. Seconds of read, decode and collate add up over threads."""
+
+    plan_s: float = 0.0
+    """Seconds to plan: manifests, footers, deletes, filter."""
+    wait_s: float = 0.0
+    """Seconds that the consumer waited for a batch."""
+    first_batch_s: float = 0.0
+    """Seconds from the start of the latest iteration to its first batch."""
+    read_s: float = 0.0
+    """Seconds to read row groups into Arrow memory: bytes, decompression, decoding."""
+    decode_s: float = 0.0
+    """Seconds from Arrow to the batch's arrays: nulls, strings, offsets."""
+    collate_s: float = 0.0
+    """Seconds to gather requests in the epoch's order."""
+    units: int = 0
+    decoded_bytes: int = 0
+    """Bytes of the arrays that were decoded."""
+    peak_held_bytes: int = 0
+    """Most bytes that units and batches in flight have held, by the plan's estimate."""
+    steps: int = 0
+    requests: int = 0
+    candidates: int = 0
+    padding: int = 0
+    """Zero-weight requests that evened out the ranks' last step."""
+    dropped: int = 0
+    """Requests (over all ranks) that `tail="drop"` left out."""
+    wrapped: int = 0
+    """Requests (over all ranks) that `tail="wrap"` gave twice."""
+    _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, **amounts: float) -> None:
+        """Add to counters, safely from any thread."""
+        with self._lock:
+            for name, amount in amounts.items():
+                setattr(self, name, getattr(self, name) + amount)
+
+    def top(self, **values: int) -> None:
+        """Raise counters to at least these values."""
+        with self._lock:
+            for name, value in values.items():
+                setattr(self, name, max(getattr(self, name), value))
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the seconds that the block takes."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.add(**{name: perf_counter() - start})
+
+    def as_dict(self) -> dict[str, float]:
+        """The counters by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
