@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lakehouse.errors import SpecError
 from lakehouse.spec import naming
+from lakehouse.spec.dataset import DatasetSpec
 from lakehouse.spec.sample import Groups, Sample, is_list
 from lakehouse.spec.types import FeatureType
 
@@ -117,6 +118,16 @@ def guess_keys(sample: Sample) -> Keys:
     _order(sample, [n for n in ids if n not in keys.columns], keys)
     _comment(sample, keys)
     return keys
+
+
+def keys_of(spec: DatasetSpec, sample: Sample) -> Keys:
+    """The keys that a spec names, over a sample; where it names no request column, runs of a user in time."""
+    of = spec.keys
+    request_ts = Time(of.request_ts.column, of.request_ts.unit, of.request_ts.zone)
+    user, request = of.user_id.column, of.request_id.column
+    impression = of.impression_ts.column if of.impression_ts else request_ts.column
+    groups = sample.groups(user, request) if request else _by_gap(sample, user, [Time(impression)])
+    return Keys(user, request, request_ts, of.item_id.column, groups=groups)
 
 
 def _user(sample: Sample, ids: list[str]) -> str:

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.spec.advice import Volume
-from lakehouse.spec.guess import CONSTANT, EPOCHS, Keys
-from lakehouse.spec.sample import Sample, raw_files
+from lakehouse.spec.advice import Volume, expected
+from lakehouse.spec.dataset import DatasetSpec
+from lakehouse.spec.guess import CONSTANT, EPOCHS, Keys, keys_of
+from lakehouse.spec.sample import Sample, raw_files, read_sample
 
 DAY = 86400.0
 
@@ -46,3 +47,19 @@ def _seconds(value: object, unit: str | None) -> float:
     if unit is not None:
         return float(value) / EPOCHS[unit]  # type: ignore[arg-type]
     return float(pa.scalar(value).cast(pa.timestamp("us")).value) / 1e6
+
+
+def volume_for(spec: DatasetSpec, raw: str | Path | None, rows_per_day: float | None) -> Volume | None:
+    """What to judge a spec's partitioning by: the raw log's own volume, the growth that is expected, or both.
+
+    With growth, a year of it; its requests are as large as the log's, or as the spec says. None where nothing is known.
+    """
+    if raw is None:
+        return expected(spec, rows_per_day) if rows_per_day else None
+    sample = read_sample(raw)
+    keys = keys_of(spec, sample)
+    found = measure(sample, keys, raw)
+    if not rows_per_day:
+        return found
+    requests = rows_per_day / (len(keys.groups.of) / keys.groups.count)
+    return Volume(found.bytes_per_request, requests, found.requests + 365 * requests)

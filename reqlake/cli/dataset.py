@@ -1,0 +1,40 @@
+"""What DATASET on the command line stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+    from lakehouse.settings import Settings
+    from lakehouse.spec import DatasetSpec
+
+
+def is_file(dataset: str) -> bool:
+    """Whether DATASET reads like a spec file rather than a name in the catalog."""
+    return dataset.endswith((".yaml", ".yml", ".json")) or Path(dataset).is_file()
+
+
+def table_name(dataset: str) -> str:
+    """The request table's full name: `movielens` is short for `reqlake.movielens_requests`."""
+    return dataset if "." in dataset else f"reqlake.{dataset.removesuffix('_requests')}_requests"
+
+
+def spec_of(dataset: str, settings: Settings) -> DatasetSpec:
+    """The spec of a file, or the one that a request table carries. Raises SpecError, TableMissingError, FormatError."""
+    from lakehouse.schema import table_spec
+    from lakehouse.spec import load_spec
+
+    return load_spec(dataset) if is_file(dataset) else table_spec(open_table(dataset, settings))
+
+
+def open_table(dataset: str, settings: Settings) -> Table:
+    """The request table of a spec file or a name. Raises SpecError, TableMissingError, FormatError."""
+    from lakehouse.catalog import open_catalog
+    from lakehouse.schema import open_request_table
+    from lakehouse.spec import load_spec
+
+    wanted = load_spec(dataset) if is_file(dataset) else table_name(dataset)
+    return open_request_table(open_catalog(settings), wanted, settings)

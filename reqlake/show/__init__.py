@@ -1,0 +1,1 @@
+"""What people read in the terminal: tables and charts of what the packages return, with rich."""
