@@ -39,7 +39,8 @@ class CrossingPlan:
     """[C] int64 on the device: the request of each candidate."""
     layout: list[torch.Tensor]
     """What kernels read, int32 on the device: both offset tensors, then `tile_map`s of [tiles, 2], of the
-    candidates for each of ROW_BLOCKS, of the history for each of COLUMN_BLOCKS."""
+    candidates for each of ROW_BLOCKS, of the history for each of COLUMN_BLOCKS, and last of the history of
+    requests without candidates (whose gradient nobody else writes) for the first of COLUMN_BLOCKS."""
 
     @classmethod
     def build(
@@ -60,6 +61,7 @@ class CrossingPlan:
             candidate_offsets,
             *(tile_map(counts, lengths, block) for block in ROW_BLOCKS),
             *(tile_map(lengths, counts, block) for block in COLUMN_BLOCKS),
+            tile_map(torch.where(counts > 0, 0, lengths), counts, COLUMN_BLOCKS[0]),
         ]
         request_index, *layout = upload(tables, device)
         return cls(

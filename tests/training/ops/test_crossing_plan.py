@@ -43,7 +43,7 @@ def test_a_batch_without_requests():
 def test_tiles_cover_each_row_once_longest_other_side_first(sizes):
     lengths, counts = [a for a, _ in sizes], [b for _, b in sizes]
     plan = CrossingPlan.build(offsets(lengths), offsets(counts))
-    rows, columns = plan.layout[2 : 2 + len(ROW_BLOCKS)], plan.layout[2 + len(ROW_BLOCKS) :]
+    rows, columns = plan.layout[2 : 2 + len(ROW_BLOCKS)], plan.layout[2 + len(ROW_BLOCKS) : -1]
     sides = (ROW_BLOCKS, rows, counts, lengths), (COLUMN_BLOCKS, columns, lengths, counts)
     for sizes_of, tables, own, other in sides:
         for block, table in zip(sizes_of, tables, strict=True):
@@ -51,6 +51,8 @@ def test_tiles_cover_each_row_once_longest_other_side_first(sizes):
             assert sorted(map(tuple, tiles)) == [(r, i) for r, n in enumerate(own) for i in range(0, n, block)]
             work = [other[r] for r, _ in tiles]
             assert work == sorted(work, reverse=True)
+    unasked = {(r, i) for r, n in enumerate(lengths) if not counts[r] for i in range(0, n, COLUMN_BLOCKS[0])}
+    assert set(map(tuple, plan.layout[-1].tolist())) == unasked
 
 
 @settings(max_examples=40, deadline=None)

@@ -98,9 +98,7 @@ def backward(
     chosen = tiles or tiles_for(q, k, problem)
     one, row_tile = chosen.one is not None, chosen.one or chosen.row_pass
     dq, dk_self, dv_self = q.new_empty(C, H, D), q.new_empty(C, G, D), q.new_empty(C, G, D)
-    # with one tile a request, a request without candidates has no program to write its zeros
-    new = torch.zeros if one else torch.empty
-    dk, dv = (new(T, G, D, dtype=k.dtype, device=k.device) for _ in range(2))
+    dk, dv = k.new_empty(T, G, D), v.new_empty(T, G, D)
     delta = torch.empty_like(lse_HC)
     sizes: dict[str, Any] = {"G": G, "REP": H // G, "D": D, "PRECISION": precision()}
 
@@ -116,7 +114,9 @@ def backward(
         )  # fmt: skip
     tile = chosen.column_pass
     table = problem.column_tiles(tile.columns)
-    if len(table) and not one:
+    if one:  # nobody has written the zeros of requests without candidates
+        tile, table = dataclasses.replace(tile, columns=COLUMN_BLOCKS[0]), problem.layout[-1]
+    if len(table):
         use_tma = tile.tma and G == H and aligned(q, do)
         crossing_columns_kernel[(len(table) * G,)](
             describe(q, tile.rows, use_tma), k, v, describe(do, tile.rows, use_tma), lse_HC, delta, dk, dv,

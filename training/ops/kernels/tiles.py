@@ -54,22 +54,33 @@ def fit_rep(tile: Tile, rep: int) -> Tile:
 
 
 def sm90(D: int, itemsize: int, rows: int, max_length: int) -> Tiles:
-    """Measured on an H200 with bf16 (H = 8)."""
-    del itemsize
-    wide = D == 128
-    row_pass = Tile(128, 64, 8, 3, tma=True) if wide else Tile(64, 64, 4, 3, tma=True)
-    column_pass = Tile(64, 64, 4, 2, tma=True) if wide else Tile(32, 64, 4, 3, tma=True)
+    """Measured on an H200 with bf16 (H = 8), `benchmarks/results/tune_crossing.json`."""
+    del itemsize, max_length
+    return sm90_wide(rows) if D == 128 else sm90_narrow(rows)
+
+
+def sm90_narrow(rows: int) -> Tiles:
+    """Head width 64."""
+    row_pass, column_pass = Tile(64, 64, 4, 3, tma=True), Tile(64, 64, 4, 3, tma=True)
     if rows <= 16:
-        return Tiles(Tile(16, 64, 1, 2), Tile(16, 32, 2, 3), Tile(16, 64, 2, 3), Tile(16, 64, 4, 2))
+        return Tiles(Tile(16, 64, 1, 2), Tile(16, 32, 2, 3), row_pass, column_pass)
     if rows <= 32:
-        return Tiles(Tile(32, 64, 2, 3), Tile(32, 32, 2, 3), Tile(32, 64, 4, 3), column_pass)
-    forward = Tile(128, 64, 8, 3)
-    if wide:
-        forward = Tile(128, 128, 8, 2, tma=True) if max_length > 2048 else Tile(64, 64, 4, 3, tma=True)
+        return Tiles(Tile(32, 64, 1, 3, tma=True), Tile(32, 32, 2, 3), row_pass, column_pass)
     if rows <= 64:
-        return Tiles(Tile(64, 64, 4, 3), Tile(64, 32, 4, 3, tma=True), row_pass, column_pass)
-    one = Tile(128, 32, 8 if wide else 4, 3, tma=True)
-    return Tiles(forward, one, row_pass, column_pass)
+        return Tiles(Tile(64, 64, 4, 3), Tile(64, 32, 4, 3), row_pass, column_pass)
+    if rows <= 128:
+        return Tiles(Tile(64, 64, 4, 3), Tile(128, 64, 8, 3, tma=True), row_pass, column_pass)
+    return Tiles(Tile(128, 64, 8, 4, tma=True), None, row_pass, column_pass)
+
+
+def sm90_wide(rows: int) -> Tiles:
+    """Head width 128."""
+    row_pass, column_pass = Tile(128, 64, 8, 3, tma=True), Tile(64, 64, 4, 2, tma=True)
+    if rows <= 32:
+        height = 16 if rows <= 16 else 32
+        return Tiles(Tile(height, 64, 2, 2, tma=True), Tile(height, 32, 4, 3, tma=True), row_pass, column_pass)
+    one = Tile(64, 32, 4, 3, tma=True) if rows <= 64 else Tile(128, 64, 8, 3)
+    return Tiles(Tile(64, 64, 4, 3, tma=True), one, row_pass, column_pass)
 
 
 def safe(D: int, itemsize: int, rows: int, max_length: int) -> Tiles:
