@@ -105,10 +105,10 @@ class Decoder:
         null = array.is_null().to_numpy(zero_copy_only=False)
         if (wrong & ~null).any():
             row = int(np.argmax(wrong & ~null))
+            siblings = "the request's candidates" if field.part == "candidate" else f"the sequence {field.group!r}"
             raise DataFileError(
-                f"{where}, row {row}: {field.name!r} has {own[row + 1] - own[row]} entries where its "
-                f"{'candidates' if field.part == 'candidate' else 'sequence'} have {offsets[row + 1] - offsets[row]}: "
-                "lists of one group must be of equal length"
+                f"{where}, row {row}: {field.name!r} has {own[row + 1] - own[row]} entries, {siblings} "
+                f"{offsets[row + 1] - offsets[row]}: lists of one group must be of equal length"
             )
         missing = np.repeat(null & wrong, np.diff(offsets))
         index = pc.if_else(pa.array(missing), pa.scalar(None, pa.int64()), pa.array(np.cumsum(~missing) - 1))
@@ -120,4 +120,4 @@ def _value_type(field: Field) -> pa.DataType:
     element = {"string": pa.string(), "timestamp": pa.timestamp("us", tz="UTC")}.get(field.element)
     if element is None:
         element = pa.bool_() if field.element == "bool" else pa.from_numpy_dtype(field.dtype)
-    return element if field.shape == "scalar" else pa.list_(element)
+    return element if field.shape == "scalar" or field.group is not None else pa.list_(element)
