@@ -1,0 +1,38 @@
+"""Which files make this batch, and whether the table has them already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spark_jobs.errors import BatchRefusedError
+from spark_jobs.files import RawFile, batch_id_of
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch's id and its new files; `known` are files that an earlier batch brought in."""
+
+    id: str
+    files: tuple[RawFile, ...]
+    known: tuple[RawFile, ...]
+
+
+def choose_batch(files: list[RawFile], published: dict[str, set[str]], given: str | None) -> Batch:
+    """The batch of files under a given id, or under the hash of its new members.
+
+    `published` are members by batch id. Without a given id, known files are passed over. A given id that is published
+    with the same files is that batch again (no files are new); with others it is refused: BatchRefusedError.
+    """
+    if given is not None and given in published:
+        members = {file.member for file in files}
+        if members != published[given]:
+            missing, new = published[given] - members, members - published[given]
+            raise BatchRefusedError(
+                f"batch {given!r} is published with other files: {len(new)} of these are not in it, {len(missing)} of its "
+                f"own are not here. Use another id for new files, or none"
+            )
+        return Batch(given, (), tuple(files))
+    seen = {member for members in published.values() for member in members}
+    new_files = tuple(file for file in files if file.member not in seen)
+    known = tuple(file for file in files if file.member in seen)
+    return Batch(given or batch_id_of(new_files or files), new_files, known)

@@ -1,0 +1,66 @@
+"""On which request features the rows of one request disagree, and how many rows: a scan made only where some do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakehouse.spec import DatasetSpec
+from spark_jobs.fingerprint import fingerprint
+from spark_jobs.narrow import WINNER, Grouping, request_columns
+from spark_jobs.raw import FILE, ROW
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from spark_jobs.dedup import Dedup
+
+KEY = ("user_id", "request_id")
+
+
+def count_conflicts(spec: DatasetSpec, dedup: Dedup) -> dict[str, int]:
+    """Rows that differ, by column, from the row that ranks first in their request."""
+    from pyspark.sql import functions as F
+
+    variants = _variants(spec, dedup)
+    columns = request_columns(spec)
+    hashes = F.array(*[fingerprint({name: kind}) for name, kind in columns.items()])
+    wide = dedup.log.typed.select(
+        F.xxhash64(FILE).alias(WINNER[0]), F.col(ROW).alias(WINNER[1]), hashes.alias("hashes")
+    )
+    seen = wide.join(F.broadcast(variants), list(WINNER))
+    best = F.max_by("hashes", "_first")
+    told = seen.groupBy(*KEY).agg(best.alias("best"), F.collect_list(F.struct("hashes", "n")).alias("all"))
+    each = told.select("best", F.explode("all").alias("v"))
+    sums = [
+        F.sum(F.when(F.col("v.hashes")[i] != F.col("best")[i], F.col("v.n")).otherwise(0)).alias(name)
+        for i, name in enumerate(columns)
+    ]
+    row = each.agg(*sums).collect()[0]
+    return {name: int(row[name]) for name in columns if row[name]}
+
+
+def _variants(spec: DatasetSpec, dedup: Dedup) -> DataFrame:
+    """A raw row for each variant of requests that have several, how many rows are like it, and which ranks first."""
+    from pyspark.sql import functions as F
+
+    if spec.conflict == "split":
+        several = dedup.groups.groupBy(*KEY).count().where("count > 1").select(*KEY)
+        return dedup.groups.join(several, list(KEY), "left_semi").select(
+            *KEY, *WINNER, F.col("_size").alias("n"), F.when(F.col("_conflicting") == 0, 1).otherwise(0).alias("_first")
+        )
+    how = Grouping.of(spec)
+    by = (*how.place, *how.rank) if spec.conflict == "first" else how.rank
+    row = F.struct(*dict.fromkeys((*by, "_rank", "_file_id", "_row_number")))
+    good = dedup.rows.where(F.col("_fault").isNull())
+    best = (F.min if spec.conflict == "first" else F.max)(row)
+    variants = good.groupBy(*KEY, "_hash").agg(best.alias("best"), F.count("*").alias("n"))
+    firsts = variants.groupBy(*KEY).agg(
+        (F.min if spec.conflict == "first" else F.max)("best").alias("request_best"), F.count("*").alias("of")
+    )
+    return variants.join(firsts.where("of > 1"), list(KEY)).select(
+        *KEY,
+        F.col("best._file_id").alias(WINNER[0]),
+        F.col("best._row_number").alias(WINNER[1]),
+        "n",
+        (F.col("best") == F.col("request_best")).cast("int").alias("_first"),
+    )

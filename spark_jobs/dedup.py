@@ -1,0 +1,128 @@
+"""Raw rows to requests: both passes, the books of what happened, and the rows that are condemned on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lakehouse.spec import DatasetSpec
+from spark_jobs.checks import EVENT, IMPRESSION, SPAN
+from spark_jobs.narrow import WINNER, group_requests, narrow_rows
+from spark_jobs.quarantine import Condemned
+from spark_jobs.raw import RawLog
+from spark_jobs.wide import complete_requests, rows_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+
+@dataclass(frozen=True)
+class Books:
+    """Counts over the groups of a batch."""
+
+    requests: int
+    rows: int
+    accepted: int
+    duplicates: int
+    conflicting: int
+    condemned: int
+
+    @classmethod
+    def of(cls, groups: DataFrame) -> Books:
+        """Count them: one job, which also fills the groups' cache."""
+        from pyspark.sql import functions as F
+
+        def total(count: Column) -> Column:
+            return F.coalesce(F.sum(F.coalesce(count, F.lit(0))), F.lit(0)).cast("bigint")
+
+        late, reaching, losing = (F.coalesce(F.size(n), F.lit(0)) for n in ("_late", "_reaching", "_losing"))
+
+        row = groups.agg(
+            F.count("*").alias("requests"),
+            total(F.col("_size") + late + reaching).alias("rows"),
+            total(F.size("item_id")).alias("accepted"),
+            total(F.col("_duplicates")).alias("duplicates"),
+            total(F.col("_conflicting")).alias("conflicting"),
+            total(late + reaching + losing).alias("condemned"),
+        ).collect()[0]
+        return cls(**row.asDict())
+
+
+@dataclass(frozen=True)
+class Dedup:
+    """A batch between its two passes: narrow rows, groups (cached), and their books."""
+
+    spec: DatasetSpec
+    log: RawLog
+    check_conflicts: bool
+    rows: DataFrame
+    groups: DataFrame
+    books: Books
+
+    @classmethod
+    def start(cls, spec: DatasetSpec, log: RawLog, *, check_conflicts: bool) -> Dedup:
+        """The narrow pass."""
+        return cls._group(spec, log, narrow_rows(spec, log, check_conflicts=check_conflicts), check_conflicts)
+
+    @classmethod
+    def _group(cls, spec: DatasetSpec, log: RawLog, rows: DataFrame, check_conflicts: bool) -> Dedup:
+        groups = group_requests(spec, rows).persist()
+        return cls(spec, log, check_conflicts, rows, groups, Books.of(groups))
+
+    def complete(self) -> DataFrame:
+        """The wide pass: the request table's rows and `_fault`."""
+        plan = self.groups._jdf.queryExecution().withCachedData()  # noqa: SLF001
+        size = int(str(plan.stats().sizeInBytes()))
+        return complete_requests(
+            self.spec, self.log, self.groups, self.books.requests, size, hashed=self.check_conflicts
+        )
+
+    @property
+    def row_faults(self) -> int:
+        """Raw rows that are condemned by themselves."""
+        return self.log.rows - self.books.rows
+
+    def condemned(self) -> Condemned:
+        """Every raw row that is not in the requests and not a duplicate, with its reason; counted by reason."""
+        from pyspark.sql import functions as F
+
+        total = self.row_faults + self.books.condemned
+        faults = self.rows.where(F.col("_fault").isNotNull()).select(
+            F.col("_file_id").alias("file"),
+            F.col("_row_number").alias("row"),
+            F.col("_fault.reason").alias("reason"),
+            F.col("_fault.column").alias("detail"),
+        )
+        grouped = [("_late", SPAN, "request_ts"), ("_reaching", EVENT, "newest event"), ("_losing", IMPRESSION, "")]
+        for column, reason, detail in grouped:
+            places = self.groups.select(F.explode(column).alias("place")).select(
+                "place.file", "place.row", F.lit(reason).alias("reason"), F.lit(detail).alias("detail")
+            )
+            faults = faults.unionByName(places)
+        if total == 0:
+            return Condemned(faults, {})
+        counts = {row["reason"]: int(row["count"]) for row in faults.groupBy("reason").count().collect()}
+        return Condemned(faults, dict(sorted(counts.items())))
+
+    def without(self, faulty: DataFrame) -> tuple[Dedup, bool]:
+        """The same batch without requests whose values broke a rule; and whether it has to be grouped anew.
+
+        `faulty` holds the winners' places and `_fault`. Where such a request has sound variants beside it, its rows
+        may have given them their time, so the batch is grouped again; else its groups are left out.
+        """
+        from pyspark.sql import functions as F
+
+        bad = self.groups.join(F.broadcast(faulty), list(WINNER))
+        places = rows_of(bad.select("_row_files", "_row_numbers", "_fault")).select(
+            F.col("file").alias("_file_id"), F.col("row").alias("_row_number"), F.col("_fault").alias("_request_fault")
+        )
+        rows = self.rows.join(F.broadcast(places.persist()), ["_file_id", "_row_number"], "left")
+        rows = rows.withColumn("_fault", F.coalesce("_fault", "_request_fault")).drop("_request_fault")
+        key = ["user_id", "request_id"]
+        sound = self.groups.join(F.broadcast(faulty.select(*WINNER)), list(WINNER), "left_anti")
+        if not sound.join(bad.select(*key), key, "left_semi").isEmpty():
+            again = Dedup._group(self.spec, self.log, rows, self.check_conflicts)
+            self.groups.unpersist()
+            return again, True
+        groups = sound.persist()
+        return replace(self, rows=rows, groups=groups, books=Books.of(groups)), False

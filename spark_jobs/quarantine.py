@@ -1,0 +1,89 @@
+"""The quarantine: every raw row that is not in the request table, with its reason, batch, file and content.
+
+Rows of a batch replace that batch's rows of an earlier try in one commit, so writing twice leaves them once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
+
+from lakehouse.catalog import catalog_errors
+from lakehouse.settings import Settings
+from lakehouse.spec import DatasetSpec
+from spark_jobs.raw import FILE, ROW, RawLog
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+SCHEMA = Schema(
+    NestedField(1, "reason", StringType(), required=True, doc="why the row is not in the request table"),
+    NestedField(2, "detail", StringType(), doc="the column at fault"),
+    NestedField(3, "batch_id", StringType(), required=True, doc="the batch that brought the row"),
+    NestedField(4, "file", StringType(), required=True, doc="its raw file"),
+    NestedField(5, "row", LongType(), required=True, doc="its number in the file, from 0"),
+    NestedField(6, "raw", StringType(), doc="the raw row as JSON, every column"),
+    NestedField(7, "user_id", LongType(), doc="its user, where there is one"),
+    NestedField(8, "request_id", LongType(), doc="its request, where there is one"),
+    NestedField(9, "quarantined_at", TimestamptzType(), doc="when"),
+)
+# Spark's default drops microseconds and nulls.
+JSON = {
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+    "ignoreNullFields": "false",
+}
+
+
+@dataclass(frozen=True)
+class Condemned:
+    """Raw rows that go to quarantine: a frame of `file` (id), `row`, `reason`, `detail`, and the count by reason."""
+
+    rows: DataFrame
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """How many rows."""
+        return sum(self.counts.values())
+
+
+def ensure_quarantine(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> str:
+    """The quarantine table's name, the table made where there is none."""
+    name = spec.table("quarantine")
+    with catalog_errors(settings):
+        catalog.create_table_if_not_exists(name, SCHEMA, properties={"format-version": "2", "reqlake.quarantine": "1"})
+    return name
+
+
+def write_quarantine(log: RawLog, condemned: Condemned, table: str, batch_id: str) -> None:
+    """Put a batch's condemned rows into `table` (with its catalog), in place of any that the batch has there."""
+    from pyspark.sql import functions as F
+
+    raw_columns = [c for c in log.raw.columns if c not in (FILE, ROW)]
+    quoted = [F.col(f"`{c}`") for c in raw_columns]
+    raw = log.raw.select(
+        F.xxhash64(FILE).alias("_id"),
+        F.col(FILE).alias("file"),
+        F.col(ROW).alias("_number"),
+        F.to_json(F.struct(*quoted), JSON).alias("raw"),
+    )
+    keys = log.typed.select(F.xxhash64(FILE).alias("_id2"), F.col(ROW).alias("_number2"), "user_id", "request_id")
+    marked = condemned.rows.select(F.col("file").alias("_file_id"), "row", "reason", "detail")
+    rows = raw.join(marked, (raw["_id"] == marked["_file_id"]) & (raw["_number"] == marked["row"]))
+    rows = rows.join(keys, (rows["_id"] == keys["_id2"]) & (rows["_number"] == keys["_number2"]))
+    rows.select(
+        "reason",
+        "detail",
+        F.lit(batch_id).alias("batch_id"),
+        "file",
+        "row",
+        "raw",
+        "user_id",
+        "request_id",
+        F.current_timestamp().alias("quarantined_at"),
+    ).writeTo(table).option("check-nullability", "false").overwrite(F.col("batch_id") == F.lit(batch_id))

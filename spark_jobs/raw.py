@@ -1,0 +1,196 @@
+"""The raw log as the spec sees it: its own columns and types, one row per impression, with where each row lies.
+
+`_file` and `_row` name a row for good: they are what the two passes of the ingest and the quarantine speak of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakehouse.errors import RawDataError, SpecError
+from lakehouse.spec import DatasetSpec, FeatureType
+from spark_jobs.columns import find_source, plain, time_of, typed
+from spark_jobs.files import RawFile, find_files
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+LONG, INT, STRING = FeatureType("long"), FeatureType("int"), FeatureType("string")
+FILE, ROW = "_file", "_row"
+LOSSY_ROW, LOSSY_REQUEST = "_lossy_row", "_lossy_request"
+
+
+@dataclass(frozen=True)
+class RawLog:
+    """A raw log: its files, `raw` as it lies, `typed` as the spec sees it, both with `_file` and `_row`."""
+
+    files: list[RawFile]
+    raw: DataFrame
+    typed: DataFrame
+
+    @property
+    def rows(self) -> int:
+        """Rows of all files, from their footers."""
+        return sum(file.rows for file in self.files)
+
+
+def read_raw(spark: SparkSession, spec: DatasetSpec, paths: Iterable[str | Path]) -> DataFrame:
+    """The raw log typed as the spec says, named as the request table's columns (scalars where that has lists).
+
+    Beside them: `row_version` where the spec maps one, `_file`, `_row`, and `_lossy_row`, `_lossy_request`: the column
+    whose value did not survive its cast, else null. Raises RawDataError that names file, column and remedy.
+    """
+    return open_raw(spark, spec, find_files(paths)).typed
+
+
+def open_raw(spark: SparkSession, spec: DatasetSpec, files: list[RawFile]) -> RawLog:
+    """The raw log of files that are known to be whole. Raises RawDataError; SpecError for a request_id expression."""
+    from pyspark.errors import AnalysisException
+    from pyspark.sql import functions as F
+
+    for file in files:
+        _refuse_nanoseconds(file)
+    same = len({tuple(zip(f.schema.names, map(plain, f.schema.types), strict=True)) for f in files}) == 1
+    reader = spark.read.option("mergeSchema", str(not same).lower())
+    frame = reader.parquet(*[file.path.as_uri() for file in files])
+    raw = frame.select("*", F.col("_metadata.file_path").alias(FILE), F.col("_metadata.row_index").alias(ROW))
+    columns, lossy = _columns(spec, files)
+    try:
+        identified = raw.select(
+            *[column.alias(name) for name, column in columns.items()],
+            _first(lossy, spec, request=False).alias(LOSSY_ROW),
+            _first(lossy, spec, request=True).alias(LOSSY_REQUEST),
+            FILE,
+            ROW,
+        )
+    except AnalysisException as error:
+        expression = spec.keys.request_id.expression
+        if expression is None:
+            raise
+        text = str(error).splitlines()[0]
+        raise SpecError(f"keys.request_id.expression {expression!r} does not fit the raw log: {text}") from error
+    return RawLog(files, raw, _with_gap_requests(identified, spec))
+
+
+def _columns(spec: DatasetSpec, files: list[RawFile]) -> tuple[dict[str, Column], dict[str, Column]]:
+    columns: dict[str, Column] = {}
+    lossy: dict[str, Column] = {}
+
+    def put(name: str, raw: str, wanted: FeatureType, unit: str | None = None, zone: str | None = None) -> None:
+        columns[name], lost = typed(find_source(raw, files, name), wanted, unit, zone)
+        if lost is not None:
+            lossy[name] = lost
+
+    keys = spec.keys
+    _put_user(columns, spec, files)
+    _put_request(columns, spec, files)
+    columns["request_ts"] = time_of(
+        find_source(keys.request_ts.column, files, "request_ts"), keys.request_ts.unit, keys.request_ts.zone
+    )
+    item = typed(find_source(keys.item_id.column, files, "item_id"), _kind(keys.item_id.type), None, None)[0]
+    columns["item_id"] = _hashed(item) if keys.item_id.type == "string" else item
+    if keys.item_id.type == "string":
+        columns["item_id_raw"] = item
+    if keys.position is not None:
+        put("position", keys.position, INT)
+    if keys.impression_ts is not None:
+        at = keys.impression_ts
+        columns["impression_ts"] = time_of(find_source(at.column, files, "impression_ts"), at.unit, at.zone)
+    if keys.row_version is not None:
+        put("row_version", keys.row_version, LONG)
+    for column in spec.columns("request", "sequence", "candidate", "label"):
+        if column.feature is not None:
+            put(column.name, column.raw, column.type, column.feature.unit, column.feature.zone)
+    for name, label in spec.labels.items():
+        if label.time is not None:
+            source = find_source(label.time.column, files, f"time of {name}")
+            columns[f"{name}_time"] = time_of(source, label.time.unit, label.time.zone)
+    return columns, lossy
+
+
+def _put_user(columns: dict[str, Column], spec: DatasetSpec, files: list[RawFile]) -> None:
+    from pyspark.sql import functions as F
+
+    user = spec.keys.user_id
+    own = typed(find_source(user.column, files, "user_id"), _kind(user.type), None, None)[0]
+    columns["user_id"] = _hashed(own) if user.type == "string" else own
+    named = own.cast("string")
+    for name in user.fallback:
+        other = find_source(name, files, "user_id.fallback").column()
+        text = F.concat(F.lit(f"{name}:"), other.cast("string"))
+        columns["user_id"] = F.coalesce(columns["user_id"], _hashed(text))
+        named = F.coalesce(named, text)
+    if user.type == "string" or user.fallback:
+        columns["user_id_raw"] = named
+
+
+def _put_request(columns: dict[str, Column], spec: DatasetSpec, files: list[RawFile]) -> None:
+    from pyspark.sql import functions as F
+
+    request = spec.keys.request_id
+    if request.gap is not None:
+        return
+    if request.column is not None:
+        own = typed(find_source(request.column, files, "request_id"), _kind(request.type), None, None)[0]
+    else:
+        own = F.expr(request.expression or "").cast("string" if request.type == "string" else "bigint")
+    columns["request_id"] = _hashed(own) if request.type == "string" else own
+    if request.type == "string":
+        columns["request_id_raw"] = own
+
+
+def _with_gap_requests(frame: DataFrame, spec: DatasetSpec) -> DataFrame:
+    """A request per run of one user's impressions without a longer pause; its id is made of user and first time."""
+    from pyspark.sql import Window
+    from pyspark.sql import functions as F
+
+    gap = spec.keys.request_id.gap
+    if gap is None:
+        return frame
+    micros = F.unix_micros("impression_ts")
+    by_user = Window.partitionBy("user_id").orderBy("impression_ts")
+    pause = micros - F.lag(micros).over(by_user)
+    opens = F.coalesce(pause > F.lit(int(gap.total_seconds() * 1_000_000)), F.lit(True))
+    first = F.last(F.when(opens, micros), ignorenulls=True).over(by_user.rowsBetween(Window.unboundedPreceding, 0))
+    known = F.col("user_id").isNotNull() & F.col("impression_ts").isNotNull()
+    return frame.withColumn("request_id", F.when(known, F.xxhash64("user_id", first)))
+
+
+def _kind(id_type: str) -> FeatureType:
+    return STRING if id_type == "string" else LONG
+
+
+def _hashed(text: Column) -> Column:
+    """A string id as int64; null stays null (Spark's hash of null is the seed)."""
+    from pyspark.sql import functions as F
+
+    return F.when(text.isNotNull(), F.xxhash64(text))
+
+
+def _first(lossy: dict[str, Column], spec: DatasetSpec, *, request: bool) -> Column:
+    """The first column whose value was lost, null where none was."""
+    from pyspark.sql import functions as F
+
+    names = {c.name for c in spec.columns("request", "sequence")}
+    mine = {name: lost for name, lost in lossy.items() if (name in names) == request}
+    whens = [F.when(lost, F.lit(name)) for name, lost in mine.items()]
+    return F.coalesce(*whens) if whens else F.lit(None).cast("string")
+
+
+def _refuse_nanoseconds(file: RawFile) -> None:
+    def holds(kind: pa.DataType) -> bool:
+        if pa.types.is_nested(kind):
+            return any(holds(kind.field(i).type) for i in range(kind.num_fields))
+        return bool(pa.types.is_timestamp(kind) and kind.unit == "ns")
+
+    for field in file.schema:
+        if holds(field.type):
+            raise RawDataError(
+                f"{file.path}: column {field.name} holds nanosecond times ({field.type}), which Spark does not read: "
+                f"write it in microseconds (PyArrow: coerce_timestamps='us')"
+            )

@@ -1,0 +1,51 @@
+"""What one ingest did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """The books of one batch: `raw_rows = accepted_rows + duplicate_rows + sum(quarantined.values())`.
+
+    `conflict_rows` are accepted rows whose request features differ from the row that ranks first in their request,
+    `conflicts_by_column` on which features. `seconds` by step. `skipped`: the batch was in the table already.
+    """
+
+    batch_id: str
+    raw_rows: int = 0
+    accepted_rows: int = 0
+    duplicate_rows: int = 0
+    conflict_rows: int = 0
+    requests: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+    conflicts_by_column: dict[str, int] = field(default_factory=dict)
+    snapshot_id: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    skipped: bool = False
+    known_files: tuple[str, ...] = ()
+
+
+class Steps:
+    """Names each step to `progress` and times it."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str, says: str) -> Iterator[None]:
+        """One step; its seconds are kept under `name`, added up where it runs twice."""
+        if self.progress is not None:
+            self.progress(says)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
