@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
-from feature_reader.batch import Jagged, RequestBatch
+from feature_reader import Jagged, RequestBatch
+from feature_reader.layout import hash_string
 from lakehouse.errors import nearest
 from lakehouse.spec import Column, DatasetSpec, FeatureType
 from serving.errors import RequestError
@@ -102,5 +102,4 @@ def _hash(text: str | int | None) -> int:
     """A string as the table holds it: xxhash64 of its UTF-8 (seed 42), signed; ids that are hashed already pass."""
     if text is None or isinstance(text, int):
         return text or 0
-    value = xxhash.xxh64_intdigest(text.encode(), 42)
-    return value - (1 << 64) if value >= 1 << 63 else value
+    return hash_string(text)

@@ -6,11 +6,14 @@ import dataclasses
 
 import torch
 
-from feature_reader.batch import RequestBatch
+from feature_reader import RequestBatch
 from serving.requests import batch_of
 from tests.support.datasets import SPECS, raw_log, reference_requests
 from training.inputs import describe, fit
 from training.models.ranker import Ranker, RankerConfig
+
+# Tests run beside others on few cores, where torch's threads would wait for each other.
+torch.set_num_threads(1)
 
 STILL = RankerConfig(
     width=16, history_length=8, head_width=8, dropout=0.0, embedding_dropout=0.0, id_dropout=0.0, history_dropout=0.0

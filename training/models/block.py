@@ -43,7 +43,8 @@ class Block(nn.Module):
 
     def split(self, x: torch.Tensor, parts: int) -> tuple[torch.Tensor, ...]:
         """[N, parts * D] to `parts` tensors [N, H, D / H]."""
-        return tuple(y.view(*y.shape[:-1], self.heads, -1) for y in x.chunk(parts, -1))
+        each = x.shape[-1] // parts // self.heads
+        return tuple(y.view(*y.shape[:-1], self.heads, each) for y in x.chunk(parts, -1))
 
     def rest(self, x: torch.Tensor, attended_NHD: torch.Tensor) -> torch.Tensor:
         """What follows attention."""

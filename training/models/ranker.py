@@ -94,10 +94,10 @@ class Ranker(nn.Module):
         seen = seen or self.window(batch)
         return self.cross(batch, self.context(batch, seen), seen.plan)
 
-    def window(self, batch: Batch) -> Window:
-        """Which events become tokens; training forgets some. On the host."""
+    def window(self, batch: Batch, device: torch.device | str | None = None) -> Window:
+        """Which events become tokens; training forgets some. Made on the host, for a batch that will be on `device`."""
         drop = self.config.history_dropout if self.training else 0.0
-        return window(batch, self.inputs.history, self.config.history_length, drop)
+        return window(batch, self.inputs.history, self.config.history_length, drop, device)
 
     def context(self, batch: Batch, seen: Window) -> Context:
         """The pass that runs once per request."""

@@ -26,13 +26,20 @@ class Window:
     plan: CrossingPlan
 
 
-def window(batch: Batch, history: Sequence | None, length: int, drop: float = 0.0) -> Window:
+def window(
+    batch: Batch,
+    history: Sequence | None,
+    length: int,
+    drop: float = 0.0,
+    device: torch.device | str | None = None,
+) -> Window:
     """The latest `length` events of each request, of which a random share of up to `drop` is forgotten.
 
-    The share is drawn per request, so that the model meets short and long histories of the same user.
+    The share is drawn per request, so that the model meets short and long histories of the same user. The window lies
+    on `device`, where the batch will be; by default where it is.
     """
     counts_offsets = batch.candidate_offsets.cpu()
-    device = batch.candidate_offsets.device
+    device = device or batch.candidate_offsets.device
     R = len(counts_offsets) - 1
     if history is None:
         none = torch.zeros(0, dtype=torch.int64, device=device)
