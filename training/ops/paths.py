@@ -5,6 +5,8 @@ import os
 
 import torch
 
+# Looked up, not imported, and once: torch.compile cannot trace the look-up.
+HAS_TRITON = importlib.util.find_spec("triton") is not None
 # Everything wider (fp64) has no matrix instructions worth a kernel.
 KERNEL_TYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -20,6 +22,6 @@ def choose(x: torch.Tensor) -> str:
     if setting == "triton" and not (x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         raise ValueError("REQLAKE_KERNELS=triton needs a CUDA device, or TRITON_INTERPRET=1 for a slow trial")
     if setting == "auto":
-        kernels = x.is_cuda and x.dtype in KERNEL_TYPES and importlib.util.find_spec("triton") is not None
+        kernels = x.is_cuda and x.dtype in KERNEL_TYPES and HAS_TRITON
         return "triton" if kernels else "padded"
     return setting
