@@ -27,8 +27,9 @@ def build_app() -> SubcommandApp:
     app = SubcommandApp()
     specs, plans, checks = SubcommandApp(), SubcommandApp(), SubcommandApp()
     app.command(specs, name="spec", help="Check, draft or show a dataset's spec.")
-    for function in (spec.check, spec.infer, spec.show):
-        specs.command(function)
+    specs.command(spec.check)
+    specs.command(spec.infer)
+    specs.command(spec.show)
     app.command(ingest.ingest)
     app.command(validate.validate)
     app.command(report.report)
@@ -36,10 +37,13 @@ def build_app() -> SubcommandApp:
     checks.command(verify.data)
     app.command(query.query)
     app.command(plans, name="batches", help="What the reader would read: its plan, or its first batches.")
-    for function in (batches.plan, batches.preview):
-        plans.command(function)
-    for function in (train.train, evaluate.evaluate, score.score, doctor.doctor, demo.demo):
-        app.command(function)
+    plans.command(batches.plan)
+    plans.command(batches.preview)
+    app.command(train.train)
+    app.command(evaluate.evaluate)
+    app.command(score.score)
+    app.command(doctor.doctor)
+    app.command(demo.demo)
     return app
 
 
@@ -50,9 +54,12 @@ def main(args: Sequence[str] | None = None) -> int:
     given = [word for word in given if word != "--debug"] or ["--help"]
     try:
         code = build_app().cli(
-            prog="reqlake", description=DESCRIPTION, args=given, config=(tyro.conf.FlagCreatePairsOff,)
+            prog="reqlake",
+            description=DESCRIPTION,
+            args=given,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
         )
-    except BaseException as error:  # noqa: BLE001 - the last place that can explain it
+    except BaseException as error:
         if isinstance(error, SystemExit) or debug:
             raise
         return explain(error)

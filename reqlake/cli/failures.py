@@ -30,9 +30,8 @@ def explain(error: BaseException) -> int:
     if isinstance(error, OSError) and error.filename:
         return _say(f"{error.filename}: {error.strerror}")
     first = next(iter(str(error).splitlines()), "")
-    return _say(
-        f"unexpected {type(error).__name__}: {first}\nThis is a fault in reqlake: please report it with what `--debug` adds"
-    )
+    what = f"unexpected {type(error).__name__}: {first}"
+    return _say(f"{what}\nThis is a fault in reqlake: please report it with what `--debug` adds")
 
 
 def _say(text: str, code: int = 1) -> int:

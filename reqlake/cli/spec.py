@@ -9,7 +9,7 @@ from tyro.conf import Positional
 from reqlake.cli.terminal import err, out, working
 
 
-def check(file: Positional[Path], /, raw: str | None = None, growth: float | None = None) -> int:
+def check(file: Positional[Path], /, *, raw: str | None = None, growth: float | None = None) -> int:
     """Validate a spec, show the table that follows from it, and advise on its files.
 
     Args:
@@ -29,7 +29,7 @@ def check(file: Positional[Path], /, raw: str | None = None, growth: float | Non
     return 0 if fits else 1
 
 
-def infer(raw: Positional[str], /, name: str | None = None, out_file: Path | None = None) -> None:
+def infer(raw: Positional[str], /, *, name: str | None = None, out_file: Path | None = None) -> None:
     """Draft a spec from a raw log's schema and a sample of its rows.
 
     Args:
@@ -42,10 +42,12 @@ def infer(raw: Positional[str], /, name: str | None = None, out_file: Path | Non
     with working(f"reading a sample of {raw}"):
         draft = infer_spec(raw, name)
     if out_file is None:
-        print(draft.yaml, end="")  # noqa: T201 (YAML as it is, to be piped)
+        print(draft.yaml, end="")
         return
     out_file.write_text(draft.yaml, encoding="utf-8")
-    err().print(f"wrote {out_file}: read its comments, then run: reqlake spec check {out_file} --raw {raw}", soft_wrap=True)
+    err().print(
+        f"wrote {out_file}: read its comments, then run: reqlake spec check {out_file} --raw {raw}", soft_wrap=True
+    )
 
 
 def show(dataset: Positional[str], /) -> None:
@@ -58,4 +60,4 @@ def show(dataset: Positional[str], /) -> None:
     from lakehouse.spec import dump_yaml
     from reqlake.cli.dataset import spec_of
 
-    print(dump_yaml(spec_of(dataset, load_settings())), end="")  # noqa: T201 (YAML as it is, to be piped)
+    print(dump_yaml(spec_of(dataset, load_settings())), end="")

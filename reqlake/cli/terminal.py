@@ -20,11 +20,6 @@ def err() -> Console:
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """A spinner while something takes its time; one plain line where standard error is no terminal."""
-    console = err()
-    if not console.is_terminal:
-        console.print(f"{what} …", style="dim")
-        yield
-        return
-    with console.status(what):
+    """A spinner while something takes its time; silent where standard error is no terminal."""
+    with err().status(what):
         yield

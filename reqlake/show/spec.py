@@ -58,12 +58,16 @@ def show_fit(console: Console, spec: DatasetSpec, raw: str) -> bool:
 def show_advice(console: Console, spec: DatasetSpec, volume: Volume | None) -> None:
     """How the table's files will be, and what would be better."""
     if volume is None:
-        console.print("Partitioning is nearly irreversible: --raw LOG or --growth ROWS judges it by what is to come.", style="dim")
+        console.print(
+            "Partitioning is nearly irreversible: --raw LOG or --growth ROWS judges it by what is to come.", style="dim"
+        )
         return
     advice = judge(spec.partition, volume)
     mark = "[green]✓[/green]" if advice.verdict == "good" else "[yellow]![/yellow]"
     total = megabytes(volume.bytes_in("none"))
-    console.print(f"Expected: {volume.requests:,.0f} requests, {total} decoded, {volume.requests_per_day:,.1f} requests a day.")
+    console.print(
+        f"Expected: {volume.requests:,.0f} requests, {total} decoded, {volume.requests_per_day:,.1f} requests a day."
+    )
     console.print(f"{mark} partition {advice}")
 
 
