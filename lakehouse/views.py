@@ -54,9 +54,7 @@ def _views(spec: DatasetSpec) -> Iterator[View]:
     request_keys = spec.columns("key")
     request, candidate = spec.columns("request"), spec.columns("candidate")
     sequences = spec.columns("sequence")
-    yield View(
-        name, "every impression with its request's columns", (*request_keys, *request, *sequences, *_own(spec))
-    )
+    yield View(name, "every impression with its request's columns", (*request_keys, *request, *sequences, *_own(spec)))
     yield View(f"{name}_core", "the keys of every impression", keys)
     yield View(f"{name}_labels", "every impression's labels", (*keys, *labels))
     yield View(f"{name}_request", "labels and request features", (*keys, *labels, *request))
@@ -64,9 +62,7 @@ def _views(spec: DatasetSpec) -> Iterator[View]:
     for group in spec.sequences:
         lists = tuple(c for c in sequences if c.group == group)
         taken = group in ("core", "labels", "request", "candidate")
-        yield View(
-            f"{name}_{group}{'_sequence' * taken}", f"labels and the lists of {group}", (*keys, *labels, *lists)
-        )
+        yield View(f"{name}_{group}{'_sequence' * taken}", f"labels and the lists of {group}", (*keys, *labels, *lists))
         yield View(f"{spec.name}_{group}_events", f"one row per event of {group}", (*request_keys, *lists), "events")
     yield View(
         f"{spec.name}_latest_requests",
