@@ -123,7 +123,9 @@ class Reader:
 
     @property
     def window(self) -> int:
-        """Units that are shuffled together."""
+        """Units that are shuffled together; 1 where nothing is shuffled."""
+        if not self.shuffle:
+            return 1
         if self._window is None:
             self._window = self._widest_window()
         return self._window
@@ -174,7 +176,7 @@ class Reader:
                 )
             log.info("reading snapshot %s of the state instead of %s", wanted.snapshot_id, self._snapshot_id)
             self._snapshot_id, self._plan = wanted.snapshot_id, None
-        if self._window is None:
+        if self._window is None and self.shuffle:
             self._window = wanted.window
         wanted.must_match(
             self._state(planned=False),
