@@ -20,6 +20,8 @@ def explain(error: BaseException) -> int:
     """Say what went wrong; the exit code: 1, or 130 after Ctrl-C."""
     if isinstance(error, KeyboardInterrupt):
         return _say("stopped. What was published stays, nothing is half done: run the same command again to go on", 130)
+    if type(error).__name__ == "StoppedError":  # training's own answer to Ctrl-C; its module would load torch
+        return _say(str(error), 130)
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone: `reqlake … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

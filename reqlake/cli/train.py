@@ -1,5 +1,75 @@
+"""`reqlake train`."""
+
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
 
-def train() -> None:
-    """todo"""
+from tyro.conf import Positional
+
+from reqlake.cli.terminal import err, out
+
+
+def train(
+    dataset: Positional[str] = "",
+    /,
+    *,
+    resume: Path | None = None,
+    run: Path | None = None,
+    snapshot_id: int | None = None,
+    epochs: int | None = None,
+    batch_requests: int | None = None,
+    learning_rate: float | None = None,
+    history: str | None = None,
+    width: int | None = None,
+    layers: int | None = None,
+    heads: int | None = None,
+    history_length: int | None = None,
+    device: str | None = None,
+    seed: int | None = None,
+) -> None:
+    """Train the DCAT ranker on a request table and export the best epoch. Ctrl-C keeps a checkpoint.
+
+    Options that are left out are as in training.TrainConfig (docs/training.md).
+
+    Args:
+        dataset: A spec file, a table's full name or a dataset's name.
+        resume: Go on with the run of this folder instead of starting one.
+        run: Folder of the new run; else one below the lake's home.
+        snapshot_id: What to read instead of the current snapshot.
+        epochs: Times that the training part is gone through.
+        batch_requests: Requests of a step.
+        learning_rate: The highest of the schedule.
+        history: The sequence to attend to; else the first of the spec.
+        width: Width of a token.
+        layers: Layers of the model.
+        heads: Heads of each layer; they divide the width.
+        history_length: Latest events of a history that are read.
+        device: "cpu" or "cuda".
+        seed: Of the order, the weights and the dropout.
+    """
+    from lakehouse.settings import load_settings
+    from reqlake.cli.dataset import open_table
+    from reqlake.show.train import show_training
+    from training.config import TrainConfig
+    from training.errors import TrainingError
+    from training.loop import resume as go_on
+    from training.loop import train as start
+    from training.models import RankerConfig
+    from training.progress import LiveProgress
+
+    settings = load_settings()
+    if bool(dataset) == bool(resume):
+        raise TrainingError("name a dataset to train on, or a run to go on with (--resume FOLDER), not both")
+    sizes = {"width": width, "layers": layers, "heads": heads, "history_length": history_length}
+    given: dict[str, Any] = {"run": run, "snapshot_id": snapshot_id, "epochs": epochs, "batch_requests": batch_requests}
+    given |= {"learning_rate": learning_rate, "history": history, "device": device, "seed": seed}
+    with LiveProgress(err()) as progress:
+        if resume is not None:
+            report = go_on(resume, settings, progress)
+        else:
+            table = ".".join(open_table(dataset, settings).name())
+            model = RankerConfig(**{k: v for k, v in sizes.items() if v is not None})
+            config = TrainConfig(table=table, model=model, **{k: v for k, v in given.items() if v is not None})
+            report = start(config, settings, progress)
+    show_training(out(), report)
