@@ -16,6 +16,7 @@ import argparse
 import gc
 import json
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -145,10 +146,13 @@ def step_rows(kind: str, ms: int) -> list[Row]:
     parameters = list(net.parameters())
     about = {"part": "step", "shape": [512, 4, 64, 24, 512], "kind": kind}
     rows: list[Row] = []
-    for name, make in (("ours", stack.ours), ("plain padded", stack.plain), ("duplicated", stack.duplicated)):
-        run, share = make(net, batch), 1.0
-        if name == "duplicated":
-            run, share, _ = stack.duplicated(net, batch, 100_000)
+    makers = {
+        "ours": lambda: (stack.ours(net, batch), 1.0),
+        "plain padded": lambda: (stack.plain(net, batch), 1.0),
+        "duplicated": lambda: stack.duplicated(net, batch, 100_000)[:2],
+    }
+    for name, make in makers.items():
+        run, share = make()
 
         def train(run: Callable[[], torch.Tensor] = run) -> Any:
             return torch.autograd.grad(run().float().square().mean(), parameters, allow_unused=True)
@@ -230,7 +234,11 @@ def main() -> None:
     if "kernels" in options.parts:
         work += [lambda s=s, kind=kind: kernel_rows(s, kind, ms) for s in shapes for kind in ("equal", "ragged")]
     for job in work:
-        new = job()
+        try:
+            new = job()
+        except RuntimeError as failure:
+            traceback.print_exc()
+            new = [{"part": "failed", "failed": str(failure)[:300]}]
         rows += new
         for row in new:
             print({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}, flush=True)

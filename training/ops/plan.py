@@ -18,7 +18,8 @@ import torch
 from training.ops.blocks import PaddedBlocks
 
 ROW_BLOCKS = (8, 16, 32, 64, 128)
-COLUMN_BLOCKS = (32, 64, 128)
+COLUMN_BLOCKS = (16, 32, 64, 128)
+IDLE_BLOCK = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class CrossingPlan:
     layout: list[torch.Tensor]
     """What kernels read, int32 on the device: both offset tensors, then `tile_map`s of [tiles, 2], of the
     candidates for each of ROW_BLOCKS, of the history for each of COLUMN_BLOCKS, and last of the history of
-    requests without candidates (whose gradient nobody else writes) for the first of COLUMN_BLOCKS."""
+    requests without candidates (whose gradient nobody else writes) for IDLE_BLOCK."""
 
     @classmethod
     def build(
@@ -61,7 +62,7 @@ class CrossingPlan:
             candidate_offsets,
             *(tile_map(counts, lengths, block) for block in ROW_BLOCKS),
             *(tile_map(lengths, counts, block) for block in COLUMN_BLOCKS),
-            tile_map(torch.where(counts > 0, 0, lengths), counts, COLUMN_BLOCKS[0]),
+            tile_map(torch.where(counts > 0, 0, lengths), counts, IDLE_BLOCK),
         ]
         request_index, *layout = upload(tables, device)
         return cls(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import training.ops
 from training.ops import CrossingPlan, segment_expand, segment_sum
 from training.ops.blocks import BLOCK_ROWS
-from training.ops.plan import COLUMN_BLOCKS, ROW_BLOCKS
+from training.ops.plan import COLUMN_BLOCKS, IDLE_BLOCK, ROW_BLOCKS
 
 SIZES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=9)
 
@@ -51,7 +51,7 @@ def test_tiles_cover_each_row_once_longest_other_side_first(sizes):
             assert sorted(map(tuple, tiles)) == [(r, i) for r, n in enumerate(own) for i in range(0, n, block)]
             work = [other[r] for r, _ in tiles]
             assert work == sorted(work, reverse=True)
-    unasked = {(r, i) for r, n in enumerate(lengths) if not counts[r] for i in range(0, n, COLUMN_BLOCKS[0])}
+    unasked = {(r, i) for r, n in enumerate(lengths) if not counts[r] for i in range(0, n, IDLE_BLOCK)}
     assert set(map(tuple, plan.layout[-1].tolist())) == unasked
 
 

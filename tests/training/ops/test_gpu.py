@@ -80,7 +80,9 @@ def test_tf32_when_torch_allows_it(case):
         got, grads = run(lambda *xs: crossing_attention(*xs, case.plan("cuda")), tensors, grad_out)
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert all(error(x, w) < 2e-3 for x, w in zip([*got, *grads], [*want, *want_grads], strict=True))
+    # ten bits of mantissa, truncated in the scores too: within twice bf16's error
+    errors = {n: error(x, w) for n, x, w in zip(("out", *NAMES), [*got, *grads], [*want, *want_grads], strict=True)}
+    assert max(errors.values()) < 5e-3, errors
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -182,7 +184,7 @@ def test_segments(width):
     expanded, summed = segment_expand(x, plan), segment_sum(y, plan)
     assert torch.equal(expanded, x[plan.request_index])
     want = torch.stack([part.double().sum(0) for part in y.detach().cpu().split(RAGGED.counts)])
-    assert error(summed, want) < 1e-6
+    assert error(summed.detach(), want) < 1e-6
     assert torch.equal(torch.autograd.grad(expanded, x, y.detach())[0], summed)
     assert torch.equal(torch.autograd.grad(summed, y, x.detach())[0], expanded)
 
@@ -192,6 +194,7 @@ def step(q, k_self, v_self, k, v, plan):
     return out.float().square().sum() + lse.sum() + segment_sum(out.flatten(1), plan).float().sum()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("case", [CASES[1], CASES[5]], ids=str)
 def test_compiles_whole_and_operators_pass_opcheck(case):
     *tensors, _ = case.tensors(torch.bfloat16, "cuda")
@@ -224,6 +227,7 @@ def test_replays_in_a_cuda_graph():
     assert all(torch.equal(a, b) for a, b in zip(grads, want_grads, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_no_synchronisation():
     case = CASES[1]
     *tensors, grad_out = case.tensors(torch.bfloat16, "cuda")

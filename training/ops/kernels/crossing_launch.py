@@ -14,7 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from training.ops.kernels.crossing_backward import crossing_columns_kernel, crossing_rows_kernel
 from training.ops.kernels.crossing_forward import crossing_forward_kernel, merge_splits_kernel
 from training.ops.kernels.tiles import Tiles, choose_splits, choose_tiles
-from training.ops.plan import COLUMN_BLOCKS, ROW_BLOCKS
+from training.ops.plan import COLUMN_BLOCKS, IDLE_BLOCK, ROW_BLOCKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def backward(
     tile = chosen.column_pass
     table = problem.column_tiles(tile.columns)
     if one:  # nobody has written the zeros of requests without candidates
-        tile, table = dataclasses.replace(tile, columns=COLUMN_BLOCKS[0]), problem.layout[-1]
+        tile, table = dataclasses.replace(tile, columns=IDLE_BLOCK), problem.layout[-1]
     if len(table):
         use_tma = tile.tma and G == H and aligned(q, do)
         crossing_columns_kernel[(len(table) * G,)](
