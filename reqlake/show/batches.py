@@ -61,8 +61,15 @@ def _shape(column: Any) -> str:
     return f"{column.dtype} {list(column.shape)}"
 
 
+def _masked(spec: DatasetSpec) -> set[str]:
+    """Columns whose values nobody should read: sensitive features, and keys of sensitive columns."""
+    keys = {"user_id": spec.keys.user_id, "request_id": spec.keys.request_id, "item_id": spec.keys.item_id}
+    sensitive = {name for name, key in keys.items() if key.sensitive}
+    return sensitive | {f"{name}_raw" for name in sensitive} | {c.name for c in spec.columns() if c.sensitive}
+
+
 def _values(spec: DatasetSpec, name: str, column: Any) -> str:
-    if any(c.name == name and c.sensitive for c in spec.columns()):
+    if name in _masked(spec):
         return MASK
     rows = column.tolist()
     return "  ".join(shown(row, 3) for row in rows[:4]) + ("  …" if len(rows) > 4 else "")

@@ -1,0 +1,101 @@
+"""`reqlake query` and `reqlake batches`, on a lake without Spark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from tests.reqlake.cli.conftest import Run
+
+lake = pytest.mark.usefixtures("lake")
+
+
+@lake
+def test_query_prints_rows(run: Run) -> None:
+    said = run("query", "SELECT count(*) AS n, avg(click) AS clicked FROM feed_impressions")
+    assert said.code == 0
+    head, row = said.out.splitlines()[:2]
+    assert head.split() == ["n", "clicked"]
+    assert int(row.split()[0]) > 60
+
+
+@lake
+def test_query_without_sql_lists_what_can_be_read(run: Run) -> None:
+    said = run("query")
+    assert "reqlake.feed_impressions" in said.out
+    assert "reqlake.shop_requests" in said.out
+
+
+def test_query_of_an_empty_lake_says_how_to_fill_it(run: Run) -> None:
+    assert "reqlake ingest" in run("query").out
+
+
+@lake
+def test_query_says_how_many_rows_it_left_out(run: Run) -> None:
+    said = run("query", "SELECT user_id, request_id FROM feed_requests", "--limit", "5")
+    assert "5 of 60 rows" in said.out
+
+
+@pytest.mark.parametrize(("file", "read"), [("rows.parquet", pq.read_table), ("rows.csv", pacsv.read_csv)])
+@lake
+def test_query_writes_every_row_to_a_file(run: Run, tmp_path: Path, file: str, read: object) -> None:
+    said = run("query", "SELECT user_id, hour FROM feed_requests", "--out-file", file)
+    assert said.code == 0
+    assert read(tmp_path / file).num_rows == 60  # type: ignore[operator]
+    assert "60 rows" in said.err
+
+
+@lake
+def test_query_refuses_another_ending_and_leaves_no_file(run: Run, tmp_path: Path) -> None:
+    said = run("query", "SELECT user_id FROM feed_requests", "--out-file", "rows.xls")
+    assert said.code == 1
+    assert ".parquet or .csv" in said.err
+    assert list(tmp_path.glob("*rows*")) == []
+
+
+@lake
+def test_query_explains(run: Run) -> None:
+    said = run("query", "--explain", "SELECT count(*) FROM feed_requests WHERE hour = 3")
+    assert "ScanPlan(table='reqlake.feed_requests'" in said.out
+    assert "hour" in said.out
+
+
+@lake
+def test_query_names_an_unknown_column(run: Run) -> None:
+    said = run("query", "SELECT nope FROM feed_requests")
+    assert said.code == 1
+    assert "no column 'nope'" in said.err
+
+
+@lake
+def test_batches_plan_counts_what_will_be_read(run: Run) -> None:
+    said = run("batches", "plan", "feed")
+    assert "60 requests in" in said.out
+    filtered = run("batches", "plan", "feed", "--where", "hour < 12")
+    assert 0 < int(filtered.text.split(" requests in")[0].split()[-1]) < 60
+
+
+@lake
+def test_batches_preview_shows_each_column_once_per_request(run: Run) -> None:
+    said = run("batches", "preview", "feed", "--requests", "2")
+    assert "R = 2 requests" in said.out
+    assert "jagged" in said.out
+    assert "history_item_id" in said.out
+
+
+@lake
+def test_batches_preview_masks_sensitive_columns(run: Run) -> None:
+    said = run("batches", "preview", "shop", "--columns", "user_id", "loyal")
+    line = next(line for line in said.out.splitlines() if line.startswith("user_id "))
+    assert "***" in line
+
+
+@lake
+def test_batches_of_a_bad_filter_is_one_clear_error(run: Run) -> None:
+    said = run("batches", "plan", "feed", "--where", "hour <<< 3")
+    assert said.code == 1
+    assert "Traceback" not in said.err
+    assert said.err.startswith("error: ")
