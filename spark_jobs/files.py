@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -64,15 +65,20 @@ def _expand(name: str) -> Iterator[Path]:
         name = unquote(urlparse(name).path)
     elif len(scheme) > 1:
         raise RawDataError(f"raw logs are read from local paths, {name} is not one: mount it or copy it first")
-    matches = [Path(p) for p in glob.glob(name, recursive=True)] if glob.has_magic(name) else [Path(name)]  # noqa: PTH207
-    for match in matches:
-        if match.is_dir():
-            inside = (p for p in match.rglob("*") if p.is_file())
-            yield from (p.resolve() for p in inside if not _passed_over(p.relative_to(match).parts))
-        elif not match.exists():
-            raise RawDataError(f"no raw file {match}: check the path")
-        elif match == Path(name) or not _passed_over(match.parts[-1:]):
-            yield match.resolve()
+    if glob.has_magic(name):
+        plain = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(name).parts))
+        matches = [Path(p) for p in glob.glob(name, recursive=True)]  # noqa: PTH207
+        found = (match for match in matches if not _passed_over(match.relative_to(plain).parts))
+    else:
+        found = iter([Path(name)])
+    for path in found:
+        if path.is_dir():
+            inside = (p for p in path.rglob("*") if p.is_file())
+            yield from (p.resolve() for p in inside if not _passed_over(p.relative_to(path).parts))
+        elif path.exists():
+            yield path.resolve()
+        else:
+            raise RawDataError(f"no raw file {path}: check the path")
 
 
 def _passed_over(parts: tuple[str, ...]) -> bool:

@@ -77,7 +77,7 @@ def build_session(settings: Settings, *, wheel_java: bool = False) -> SparkSessi
     conf = session_conf(settings)
     running = SparkContext._active_spark_context  # noqa: SLF001
     if running is not None:
-        session = SparkSession(running)
+        session = SparkSession(running).newSession()  # of its own catalogs, in the same JVM
         for key, value in spark_catalog_conf(settings).items():
             session.conf.set(key, value)
         return session

@@ -1,7 +1,7 @@
 """The suite, run by Great Expectations over a Spark frame of the request table.
 
-One scan computes every rule into a narrow frame, which is cached; native expectations (keys not null and unique) and
-one SQL expectation over all rules look at that, yes or no. Only if that says no is each rule asked, with examples.
+One scan computes every rule's SQL into a narrow column of a cached frame; the expectations are native ones over that
+and answer yes or no. Only rules that fail are looked at again, for a count and examples.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lakehouse.settings import Settings
 from lakehouse.spec import REQUEST_KEY, DatasetSpec
 
 EXAMPLES = 5
+KEY_COLUMNS = (*REQUEST_KEY, "request_ts")
 KEYS = [
     Rule("keys_not_null", "user_id, request_id, request_ts and request_hash are never null", ""),
     Rule("keys_unique", "(user_id, request_id, request_hash) names one request", ""),
@@ -74,7 +75,7 @@ def audit(frame: Any, spec: DatasetSpec) -> ValidationReport:
     """Run the suite on a Spark frame of request rows. Raises NotInstalledError without Great Expectations."""
     started = time.perf_counter()
     rules = suite_rules(spec)
-    flags = [f"coalesce({r.broken}, false) AS rule_{i}" for i, r in enumerate(rules)]
+    flags = [f"cast(coalesce({r.broken}, false) AS int) AS {r.name}" for r in rules]
     narrow = frame.selectExpr(*REQUEST_KEY, "request_ts", *flags).persist()
     try:
         rows = narrow.count()
@@ -86,53 +87,52 @@ def audit(frame: Any, spec: DatasetSpec) -> ValidationReport:
 
 def _results(narrow: Any, rules: list[Rule], spec: DatasetSpec) -> tuple[RuleResult, ...]:
     failed = _ask(narrow, rules)
-    if not failed:
-        return tuple(RuleResult(r.name, r.says, passed=True) for r in [*KEYS, *rules])
-    found = [
-        _examine(narrow, KEYS[0], " OR ".join(f"{k} IS NULL" for k in (*REQUEST_KEY, "request_ts")), spec),
-        _examine_unique(narrow, spec),
-    ]
-    return (*found, *(_examine(narrow, rule, f"rule_{i}", spec) for i, rule in enumerate(rules)))
+    nulls = " OR ".join(f"{key} IS NULL" for key in KEY_COLUMNS)
+    found = []
+    for rule in (*KEYS, *rules):
+        if rule.name not in failed:
+            found.append(RuleResult(rule.name, rule.says, passed=True))
+        elif rule is KEYS[1]:
+            found.append(_examine(narrow.groupBy(*REQUEST_KEY).count().where("count > 1"), rule, spec))
+        else:
+            found.append(_examine(narrow.where(nulls if rule is KEYS[0] else f"{rule.name} = 1"), rule, spec))
+    return tuple(found)
 
 
-def _ask(narrow: Any, rules: list[Rule]) -> bool:
-    """Whether any expectation fails, by Great Expectations."""
+def _ask(narrow: Any, rules: list[Rule]) -> set[str]:
+    """Names of rules that fail, by Great Expectations.
+
+    A rule's column holds 1 where a request breaks it, so its expectation is a greatest value of 0: those are native
+    and go into one aggregation, where an SQL expectation each would be a job each, in whatever session GX finds.
+    """
     gx = _great_expectations()
     expectations = gx.expectations
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     source = context.data_sources.add_spark("requests", persist=False)
     batch = source.add_dataframe_asset("batch").add_batch_definition_whole_dataframe("all")
-    suite = context.suites.add(gx.ExpectationSuite(name="requests"))
-    for key in (*REQUEST_KEY, "request_ts"):
-        suite.add_expectation(expectations.ExpectColumnValuesToNotBeNull(column=key))
-    suite.add_expectation(expectations.ExpectCompoundColumnsToBeUnique(column_list=list(REQUEST_KEY)))
-    if rules:
-        broken = " OR ".join(f"rule_{i}" for i in range(len(rules)))
-        query = f"SELECT user_id FROM {{batch}} WHERE {broken}"
-        suite.add_expectation(expectations.UnexpectedRowsExpectation(unexpected_rows_query=query))
+    asked = [(KEYS[0], expectations.ExpectColumnValuesToNotBeNull(column=key)) for key in KEY_COLUMNS]
+    asked.append((KEYS[1], expectations.ExpectCompoundColumnsToBeUnique(column_list=list(REQUEST_KEY))))
+    asked += [(rule, expectations.ExpectColumnMaxToBeBetween(column=rule.name, max_value=0)) for rule in rules]
+    for rule, expectation in asked:
+        expectation.meta = {"rule": rule.name, "says": rule.says}
+    suite = context.suites.add(gx.ExpectationSuite(name="requests", expectations=[e for _, e in asked]))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name="audit", data=batch, suite=suite))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outcome = definition.run(batch_parameters={"dataframe": narrow}, result_format="BOOLEAN_ONLY")
-    for result in outcome.results:
-        if result.exception_info and result.exception_info.get("raised_exception"):
-            raise AuditError(f"the suite could not be run: {result.exception_info}")
-    return not outcome.success
+    if len(outcome.results) != len(asked):
+        raise AuditError(f"the suite answered {len(outcome.results)} of {len(asked)} expectations")
+    return {result.expectation_config.meta["rule"] for result in outcome.results if not result.success}
 
 
-def _examine(narrow: Any, rule: Rule, broken: str, spec: DatasetSpec) -> RuleResult:
-    wrong = narrow.where(broken)
+def _examine(wrong: Any, rule: Rule, spec: DatasetSpec) -> RuleResult:
+    """How many requests break a rule, and which. Raises AuditError where the suite says so and no request does."""
     count = wrong.count()
-    examples = wrong.select(*REQUEST_KEY).limit(EXAMPLES).collect() if count else []
-    return RuleResult(rule.name, rule.says, count == 0, count, tuple(_shown(e, spec) for e in examples))
-
-
-def _examine_unique(narrow: Any, spec: DatasetSpec) -> RuleResult:
-    doubled = narrow.groupBy(*REQUEST_KEY).count().where("count > 1")
-    count = doubled.count()
-    examples = doubled.limit(EXAMPLES).collect() if count else []
-    return RuleResult(KEYS[1].name, KEYS[1].says, count == 0, count, tuple(_shown(e, spec) for e in examples))
+    if not count:
+        raise AuditError(f"expectation {rule.name} could not be run: {rule.says}")
+    examples = wrong.select(*REQUEST_KEY).limit(EXAMPLES).collect()
+    return RuleResult(rule.name, rule.says, False, count, tuple(_shown(e, spec) for e in examples))
 
 
 def _shown(key: Any, spec: DatasetSpec) -> str:

@@ -1,0 +1,123 @@
+"""A batch is in the table once, or not at all: run twice, killed between any two steps, refused, failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lakehouse.catalog import open_catalog
+from lakehouse.errors import AuditError
+from lakehouse.settings import Settings
+from spark_jobs import ingest
+from spark_jobs.errors import BatchRefusedError
+from tests.spark_jobs.conftest import published, rows_of
+from tests.support.datasets import SPECS, raw_log, reference_requests
+
+pytestmark = pytest.mark.spark
+SPEC = SPECS["feed"]
+
+
+class Killed(BaseException):
+    """What a process that dies does not catch."""
+
+
+def die(*_: Any, **__: Any) -> None:
+    raise Killed
+
+
+def branches(settings: Settings) -> set[str]:
+    return set(open_catalog(settings).load_table(SPEC.table()).metadata.refs)
+
+
+def test_the_same_batch_again_changes_nothing_and_says_so(spark: Any, settings: Settings, write: Any) -> None:
+    folder = write(raw_log(SPEC, users=4))
+    first = ingest.run(spark, settings, SPEC, [folder], batch_id="monday")
+    before = open_catalog(settings).load_table(SPEC.table()).current_snapshot()
+    for given in ("monday", None):
+        again = ingest.run(spark, settings, SPEC, [folder], batch_id=given)
+        assert (again.skipped, again.accepted_rows, len(again.known_files)) == (True, 0, 2)
+    assert open_catalog(settings).load_table(SPEC.table()).current_snapshot() == before
+    assert before.snapshot_id == first.snapshot_id
+    assert before.summary.additional_properties["reqlake.batch-id"] == "monday"
+    assert branches(settings) == {"main"}
+
+
+def test_new_requests_append_and_known_ones_are_refused_by_name(spark: Any, settings: Settings, write: Any) -> None:
+    raw = raw_log(SPEC, users=6)
+    users = [r["uid"] for r in raw.to_pylist()]
+    first, second = raw.filter([u <= 3 for u in users]), raw.filter([u > 3 for u in users])
+    ingest.run(spark, settings, SPEC, [write(first, "first")])
+    ingest.run(spark, settings, SPEC, [write(second, "second")])
+    assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(raw, SPEC))
+    late = raw.slice(0, 1).set_column(raw.schema.get_field_index("iid"), "iid", [[9999]])
+    with pytest.raises(BatchRefusedError, match="holds 1 of this batch's requests already, such as"):
+        ingest.run(spark, settings, SPEC, [write(late, "late")])
+    assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(raw, SPEC))
+
+
+@pytest.mark.parametrize("step", ["append_batch", "audit", "write_quarantine", "publish"])
+def test_killed_before_publishing_leaves_the_table_as_it_was(
+    step: str, spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = raw_log(SPEC, users=4).to_pylist()
+    rows[0]["click"] = 5.0  # one for the quarantine
+    raw = raw_log(SPEC, users=4).from_pylist(rows, schema=raw_log(SPEC, users=1).schema)
+    folder = write(raw)
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, step, die)
+        with pytest.raises(Killed):
+            ingest.run(spark, settings, SPEC, [folder])
+    assert len(published(settings, SPEC)) == 0
+    assert branches(settings) <= {"main"}
+    report = ingest.run(spark, settings, SPEC, [folder])
+    assert (report.skipped, report.quarantined) == (False, {"label_out_of_range": 1})
+    assert len(published(settings, SPEC, "quarantine")) == 1
+    assert sum(len(r["item_id"]) for r in published(settings, SPEC).to_pylist()) == len(raw) - 1
+
+
+def test_killed_between_publishing_and_the_ledger(
+    spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(raw_log(SPEC, users=4))
+    with monkeypatch.context() as patch:
+        patch.setattr("lakehouse.ledger.Ledger.write", die)
+        with pytest.raises(Killed):
+            ingest.run(spark, settings, SPEC, [folder])
+    table = published(settings, SPEC)
+    again = ingest.run(spark, settings, SPEC, [folder])
+    assert again.skipped
+    assert published(settings, SPEC) == table
+    assert {r["batch_id"] for r in published(settings, SPEC, "ledger").to_pylist()} == {again.batch_id}
+
+
+def test_a_leftover_branch_of_a_dead_writer_is_dropped(spark: Any, settings: Settings, write: Any) -> None:
+    raw = raw_log(SPEC, users=4)
+    users = [r["uid"] for r in raw.to_pylist()]
+    ingest.run(spark, settings, SPEC, [write(raw.filter([u <= 2 for u in users]), "a")])
+    from spark_jobs.publish import audit_branch
+
+    host = audit_branch("x").split("_")[1]
+    spark.sql(f"ALTER TABLE lake.{SPEC.table()} CREATE BRANCH audit_{host}_99999999_dead")
+    spark.sql(f"ALTER TABLE lake.{SPEC.table()} CREATE BRANCH audit_elsewhere_1_running")
+    ingest.run(spark, settings, SPEC, [write(raw.filter([u > 2 for u in users]), "b")])
+    assert branches(settings) == {"main", "audit_elsewhere_1_running"}
+
+
+def test_a_failed_validation_publishes_nothing_and_names_the_expectation(
+    spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's own checks are put out of action, so that the suite has to find the fault."""
+    raw = raw_log(SPEC, users=4)
+    hours = [25] + [r["hour"] for r in raw.to_pylist()][1:]
+    raw = raw.set_column(raw.schema.get_field_index("hour"), raw.schema.field("hour"), [hours])
+    user, request = raw["uid"][0].as_py(), raw["rid"][0].as_py()
+    monkeypatch.setattr("spark_jobs.wide.request_checks", lambda _: [])
+    monkeypatch.setattr(
+        "spark_jobs.wide.verdict", lambda _: __import__("pyspark.sql.functions", fromlist=["lit"]).lit(None)
+    )
+    with pytest.raises(AuditError, match="hour_in_range") as error:
+        ingest.run(spark, settings, SPEC, [write(raw)])
+    assert f"(user {user}, request {request})" in str(error.value)
+    assert len(published(settings, SPEC)) == 0
+    assert branches(settings) <= {"main"}
