@@ -70,6 +70,14 @@ class Origin:
         return Origin(self.files, self.file[start:stop], self.row_group[start:stop], self.row[start:stop])
 
 
+@dataclass(frozen=True)
+class Position:
+    """A place in the order: an epoch, and how many of its requests all ranks together have been given."""
+
+    epoch: int
+    requests_consumed: int
+
+
 @dataclass(frozen=True, eq=False)
 class RequestBatch:
     """R requests and their C candidates.
@@ -80,6 +88,7 @@ class RequestBatch:
     list Jagged over C) and the labels by name (float32 [C], NaN where unknown). Candidates of request i are
     `candidate_offsets[i]:candidate_offsets[i + 1]` (int64 [R + 1]).
 
+    `after` is the reader's place once this batch is used: `Reader.state_dict(batch)` is the state to resume from.
     The last `padding` requests are repeats that only even out the ranks' steps: give them no weight (`weight`).
     Two batches are never `==`: compare with `feature_reader.testing.assert_batches_equal`.
     """
@@ -89,6 +98,7 @@ class RequestBatch:
     candidate_offsets: Array
     padding: int = 0
     origin: Origin | None = None
+    after: Position | None = None
 
     def __len__(self) -> int:
         return self.R
@@ -139,6 +149,7 @@ class RequestBatch:
             candidate_offsets=cut.offsets(self.candidate_offsets, start, stop),
             padding=max(0, stop - max(start, self.R - self.padding)),
             origin=self.origin.slice(start, stop) if self.origin is not None else None,
+            after=None,
         )
 
     def expand(self) -> dict[str, Array | Jagged]:

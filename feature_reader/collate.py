@@ -49,6 +49,9 @@ class _Column:
 class Window:
     """The decoded units of one window. `take` is for one thread at a time."""
 
+    gives_views = False
+    """Whether a batch was taken that shares the units' memory."""
+
     def __init__(self, units: Sequence[RequestBatch]) -> None:
         self.base = offsets_of(np.array([u.R for u in units], dtype=np.int64))
         self._alone = units[0] if len(units) == 1 else None
@@ -83,7 +86,8 @@ class Window:
     def take(self, slot: np.ndarray, row: np.ndarray, origin: Origin | None = None) -> RequestBatch:
         """Requests by unit (index into `units`) and row of the unit, int64 [m] each, as one batch."""
         if self._alone is not None and len(row) and (np.diff(row) == 1).all():
-            cut = self._alone.slice(int(row[0]), int(row[-1]) + 1)  # in file order: views, no copy
+            self.gives_views = True  # in file order: no copy
+            cut = self._alone.slice(int(row[0]), int(row[-1]) + 1)
             return RequestBatch(cut.request, cut.candidates, cut.candidate_offsets, origin=origin)
         gather = _Gather(self, slot, row)
         return RequestBatch(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Literal
 
@@ -12,14 +14,14 @@ import numpy as np
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.table import Table
 
-from feature_reader.batch import RequestBatch
+from feature_reader.batch import Position, RequestBatch
 from feature_reader.decode import Decoder
 from feature_reader.errors import MemoryBoundError, ReaderError, StateError
 from feature_reader.files import DataFiles
 from feature_reader.filters import RowFilter
 from feature_reader.layout import build_layout, sequence_siblings
 from feature_reader.order import Order
-from feature_reader.pipeline import Pipeline
+from feature_reader.pipeline import Pipeline, while_decoding
 from feature_reader.plan import Plan, Planner
 from feature_reader.schedule import Share, shares, step_bounds
 from feature_reader.state import ReaderState
@@ -31,6 +33,7 @@ from lakehouse.settings import Settings
 
 Tail = Literal["pad", "drop", "wrap"]
 DEFAULT_WINDOW = 8
+CHUNK_BYTES = 32 << 20  # batches gathered ahead of the consumer; one gather is about half of it
 BEFORE_PLANNING = ("table_uuid", "snapshot_id", "schema_id", "row_filter", "window", "shuffle", "seed")
 log = logging.getLogger(__name__)
 
@@ -154,9 +157,19 @@ class Reader:
 
     # ---- state ----------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the next batch comes from, as small JSON; the same on every rank that has made as many steps."""
-        return self._state().to_dict()
+    def state_dict(self, after: RequestBatch | None = None) -> dict[str, Any]:
+        """Where the next batch comes from, as small JSON; the same on every rank that has made as many steps.
+
+        With `after`, the state once that batch is used: for loops that fetch batches ahead of using them.
+        """
+        state = self._state()
+        if after is not None:
+            if after.after is None:
+                raise ReaderError(
+                    "this batch was cut or joined and has no place in the order: give a batch as it was read"
+                )
+            state = replace(state, epoch=after.after.epoch, requests_consumed=after.after.requests_consumed)
+        return state.to_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stand where `state` was saved, on any number of ranks, threads and batch sizes; costs no replay.
@@ -209,19 +222,28 @@ class Reader:
 
     def __iter__(self) -> Iterator[RequestBatch]:
         """The rest of the epoch. A new iteration ends the one before it."""
+        return self.iterate(0, 1)
+
+    def iterate(self, worker: int, workers: int) -> Iterator[RequestBatch]:
+        """The rest of the epoch, but only every `workers`-th of its steps, from step `worker` on."""
         self._stop()
-        iteration = self._batches()
+        iteration = self._batches(replace(self.share, worker=worker, workers=workers))
         self._iteration = weakref.ref(iteration)
         return iteration
 
-    def _batches(self) -> Generator[RequestBatch, None, None]:
+    def move_to(self, position: Position) -> None:
+        """Stand at a place of the order that some batch of this reader was given with."""
+        self._stop()
+        self._epoch, self._consumed = position.epoch, position.requests_consumed
+
+    def _batches(self, share: Share) -> Generator[RequestBatch, None, None]:
         plan, start = self.plan, perf_counter()
         order = Order(plan.counts, window=self.window, seed=self.seed, epoch=self._epoch, shuffle=self.shuffle)
         bounds = step_bounds(order, self._consumed, self.batch_requests * self.share.world_size, self.tail)
         unit_bytes, chunk_bytes = self._budget()
         pipeline = Pipeline(
             plan,
-            shares(order, bounds, self.share),
+            shares(order, bounds, share),
             self._decode,
             threads=self.threads,
             unit_bytes=unit_bytes,
@@ -234,7 +256,8 @@ class Reader:
                 self.stats.first_batch_s, first = perf_counter() - start, False
             self._consumed = min(int(bounds[step + 1]), order.requests)
             self.stats.add(steps=1, requests=batch.R, candidates=batch.C, padding=batch.padding)
-            yield batch
+            yield replace(batch, after=Position(self._epoch, self._consumed))
+            del batch  # or it would be held while the next one is awaited
         self.stats.add(
             dropped=max(0, order.requests - int(bounds[-1])), wrapped=max(0, int(bounds[-1]) - order.requests)
         )
@@ -261,26 +284,24 @@ class Reader:
     # ---- memory ---------------------------------------------------------------------------------------------------
 
     def _widest_window(self) -> int:
-        """The most units, up to the default, whose largest window takes half of the memory bound."""
+        """The most units, up to the default, of which the largest take half of the memory bound while decoding."""
         largest = max((u.decoded_bytes for u in self.plan.units), default=1)
-        return max(1, min(DEFAULT_WINDOW, self.memory_bytes // (2 * max(1, largest))))
+        return max(1, min(DEFAULT_WINDOW, (self.memory_bytes // 2 - while_decoding(largest)) // max(1, largest) + 1))
 
     def _budget(self) -> tuple[int, int]:
         """Bytes for units and for batches. Raises MemoryBoundError that names the least bound that works."""
         units = self.plan.units
         sizes = np.sort(np.array([u.decoded_bytes for u in units], dtype=np.int64))[::-1]
-        window = int(sizes[: self.window].sum())
-        row = max((u.decoded_bytes / max(1, u.rows) for u in units), default=0.0)
-        batch = int(row * self.batch_requests)
-        chunk = max(min(self.memory_bytes // 8, 64 << 20), 2 * batch)
+        window = int(sizes[: self.window].sum() - sizes[:1].sum()) + while_decoding(int(sizes[:1].sum()))
+        batch = math.ceil(max((u.decoded_bytes / max(1, u.rows) for u in units), default=0) * self.batch_requests)
         least = window + 2 * batch
-        if window + chunk > self.memory_bytes and least > self.memory_bytes:
+        if least > self.memory_bytes:
             raise MemoryBoundError(
                 f"memory_bytes={self.memory_bytes} cannot hold a shuffle window of {self.window} units and two batches "
                 f"of {self.batch_requests} requests: give at least memory_bytes={least}, or a smaller window or batch"
             )
-        chunk = min(chunk, self.memory_bytes - window) if window + chunk > self.memory_bytes else chunk
-        return self.memory_bytes - chunk, chunk
+        chunks = min(max(2 * batch, min(self.memory_bytes // 8, CHUNK_BYTES)), self.memory_bytes - window)
+        return self.memory_bytes - chunks, chunks
 
 
 def _check_numbers(**given: int) -> None:

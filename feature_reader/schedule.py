@@ -41,10 +41,12 @@ class WindowShare:
 
 @dataclass(frozen=True)
 class Share:
-    """One rank of several."""
+    """One rank of several, and within it every `workers`-th step from `worker` on."""
 
     rank: int
     world_size: int
+    worker: int = 0
+    workers: int = 1
 
 
 def shares(order: Order, bounds: np.ndarray, share: Share) -> Iterator[WindowShare]:
@@ -73,7 +75,7 @@ def _share_of(slot: np.ndarray, number: np.ndarray, at: int, bounds: np.ndarray,
     end = at + len(slot)
     first, last = (int(np.searchsorted(bounds, p, side="right")) - 1 for p in (at, end - 1))
     pieces, chosen, start = [], [], 0
-    for step in range(first, last + 1):
+    for step in range(first + (share.worker - first) % share.workers, last + 1, share.workers):
         low, high = int(bounds[step]), int(bounds[step + 1])
         begin, finish = max(low, at), min(high, end)
         here = np.arange(begin - at, finish - at)
