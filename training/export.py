@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -68,7 +69,8 @@ def load_export(folder: Path, device: str = "cpu") -> Export:
     config = read_json(folder / CONFIG, "an export")
     check_format(config, folder, "export")
     try:
-        model = Ranker(ModelInputs.from_json(config["inputs"]), RankerConfig(**config["model"]))
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers are their own
+            model = Ranker(ModelInputs.from_json(config["inputs"]), RankerConfig(**config["model"]))
         model.load_state_dict(load_file(folder / WEIGHTS))
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} has no {WEIGHTS}: the export is not whole, train again") from error

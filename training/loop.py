@@ -81,11 +81,12 @@ class Loop:
     def __init__(self, run: Run, table: Table, ranks: Ranks, watcher: Watcher) -> None:
         self.run, self.config, self.table, self.ranks = run, run.config, table, ranks
         self.watcher = watcher if ranks.is_first else Silence()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             self.model = Ranker(run.inputs, self.config.model).to(self.config.device).train()
-        decayed = self.config.weight_decay
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.config.learning_rate, weight_decay=decayed)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
+        )
         self.reader = self._reader()
         self.steps = self.config.epochs * len(self.reader)
         self.state = TrainState(reader=self.reader.state_dict())
@@ -99,7 +100,7 @@ class Loop:
         self.watcher.planned(self.steps, parameters, self.state.step)
         began, first = time.perf_counter(), self.state.step
         spent = self.state.seconds
-        with torch.random.fork_rng(), stop_signal() as stop, self._kept_on_error():
+        with torch.random.fork_rng(devices=[]), stop_signal() as stop, self._kept_on_error():
             while self.reader.epoch < self.config.epochs:
                 for batch in self.reader:
                     self._step(batch.torch(), began)
@@ -109,7 +110,7 @@ class Loop:
                     if self.state.step % self.config.checkpoint_steps == 0:
                         self._save()
                 self._end_epoch(began, spent)
-        version = self._export()
+            version = self._export()
         stats, seconds = self.reader.stats, max(time.perf_counter() - began, 1e-9)
         best = self.state.best_epoch
         assert best is not None
