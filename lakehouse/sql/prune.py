@@ -53,15 +53,20 @@ def drop_unused(tree: exp.Query) -> None:
 
     The lists of one request are equally long, so one of them is enough for the number of rows. Changes the tree.
     """
-    for scope in reversed(traverse_scope(tree)):
+    views: dict[int, exp.Select] = {}
+    used: dict[int, set[str]] = {}
+    for scope in traverse_scope(tree):  # a lateral UNNEST is a scope of its own with the same source
         for alias, source in scope.sources.items():
             inner = source.expression
             if isinstance(source, Scope) and isinstance(inner, exp.Select) and OF_VIEW in inner.meta:
-                used = {c.name for c in scope.expression.find_all(exp.Column) if c.table == alias}
-                kept = [p for p in inner.expressions if p.alias_or_name in used]
-                inner.set("expressions", kept or inner.expressions[:1])
-                for unnest in inner.find_all(exp.Unnest):
-                    _drop_lists(unnest, inner)
+                views[id(inner)] = inner
+                names = {c.name for c in scope.expression.find_all(exp.Column) if c.table == alias}
+                used.setdefault(id(inner), set()).update(names)
+    for key, inner in views.items():
+        kept = [p for p in inner.expressions if p.alias_or_name in used[key]]
+        inner.set("expressions", kept or inner.expressions[:1])
+        for unnest in inner.find_all(exp.Unnest):
+            _drop_lists(unnest, inner)
 
 
 def _drop_lists(unnest: exp.Unnest, query: exp.Select) -> None:

@@ -1,5 +1,46 @@
+"""`reqlake score`."""
+
 from __future__ import annotations
 
+from pathlib import Path
 
-def score() -> None:
-    """todo"""
+from tyro.conf import Positional
+
+from reqlake.cli.terminal import err, out
+
+
+def score(
+    model: Positional[Path],
+    /,
+    *,
+    table: str | None = None,
+    snapshot: int | None = None,
+    where: str | None = None,
+    device: str = "cpu",
+) -> None:
+    """Score requests with a trained model into the dataset's scores table; run twice, it writes once.
+
+    A run scores its own held-out requests unless told otherwise, an export all requests of the current snapshot.
+
+    Args:
+        model: A run's folder, or an export's.
+        table: The request table; else the model's own.
+        snapshot: A snapshot id instead of the current one.
+        where: A row filter, such as "request_ts >= '2026-01-01T00:00:00+00:00'".
+        device: "cpu" or "cuda".
+    """
+    from lakehouse.settings import load_settings
+    from reqlake.show.score import live_requests, show_scores
+    from serving.scoring import score as run
+
+    with live_requests(err()) as progress:
+        report = run(
+            model,
+            load_settings(),
+            table=table,
+            snapshot_id=snapshot,
+            row_filter=where,
+            device=device,
+            progress=progress,
+        )
+    show_scores(out(), report)
