@@ -1,0 +1,27 @@
+"""Numbers as people read them: bytes with a unit, factors with one decimal."""
+
+from __future__ import annotations
+
+
+def size(count: float) -> str:
+    """`1,536` bytes as `1.5 kB`; powers of 1000."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        value /= 1000
+        if value < 999.5 or unit == "PB":
+            return f"{value:.{0 if value >= 99.5 else 1 if value >= 9.95 else 2}f} {unit}"
+    raise AssertionError(count)
+
+
+def change(factor: float) -> str:
+    """`2.5× fewer` for a factor over one, `2.5× more` under it."""
+    return f"{times(factor)} fewer" if factor >= 1 else f"{times(1 / factor)} more" if factor > 0 else "–"
+
+
+def times(factor: float) -> str:
+    """`12.3×`, and `–` where there is nothing to compare."""
+    if factor <= 0:
+        return "–"
+    return f"{factor:,.0f}×" if factor >= 99.5 else f"{factor:.1f}×"
