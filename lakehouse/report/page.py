@@ -81,11 +81,13 @@ def _factor_tile(factor: Factor, told: str) -> tuple[str, str]:
 
 
 def _factor_rows(report: DedupReport) -> list[str]:
-    return [
-        f'<tr><td>{escape(f.quantity)}</td><td class="kind">{escape(f.baseline)}</td><td>{size(f.baseline_bytes)}</td>'
-        f"<td>{size(f.of_bytes)}</td><td{' class="best"' * (f.value >= 1)}>{change(f.value)}</td></tr>"
-        for f in report.factors
-    ]
+    rows = []
+    for f in report.factors:
+        best = ' class="best"' * (f.value >= 1)
+        named = f'<td>{escape(f.quantity)}</td><td class="kind">{escape(f.baseline)}</td>'
+        sizes = f"<td>{size(f.baseline_bytes)}</td><td>{size(f.of_bytes)}</td>"
+        rows.append(f"<tr>{named}{sizes}<td{best}>{change(f.value)}</td></tr>")
+    return rows
 
 
 def _column_rows(report: DedupReport) -> list[str]:
