@@ -37,10 +37,10 @@ class HashedTable(nn.Module):
         self.register_buffer("multipliers", multipliers, persistent=False)
 
     def row(self, ids: torch.Tensor) -> torch.Tensor:
-        """The row of each id in each sub-table, [..., sub_tables]."""
+        """The row of each id in each sub-table, [..., sub_tables]: the top bits, which every bit of the id reaches."""
         mixed = (ids ^ (ids >> 32))[..., None] * self.multipliers  # wraps around: a multiplicative hash
         high = (mixed >> 33) & 0x7FFFFFFF
-        return high % self.rows + torch.arange(self.sub_tables, device=ids.device) * self.rows
+        return (high * self.rows >> 31) + torch.arange(self.sub_tables, device=ids.device) * self.rows
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Vectors of the ids."""
