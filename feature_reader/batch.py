@@ -6,7 +6,7 @@ Arrays are numpy; `RequestBatch.torch()` gives the same class over torch tensors
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -68,6 +68,21 @@ class Origin:
     def slice(self, start: int, stop: int) -> Origin:
         """The origins of requests start … stop-1."""
         return Origin(self.files, self.file[start:stop], self.row_group[start:stop], self.row[start:stop])
+
+    def places(self) -> list[tuple[str, int, int]]:
+        """(file, row group, row) of each request."""
+        files = [self.files[i] for i in self.file]
+        return list(zip(files, self.row_group.tolist(), self.row.tolist(), strict=True))
+
+    @classmethod
+    def concat(cls, origins: Sequence[Origin]) -> Origin:
+        """All origins in order; they are of one plan."""
+        return cls(
+            origins[0].files,
+            np.concatenate([o.file for o in origins]),
+            np.concatenate([o.row_group for o in origins]),
+            np.concatenate([o.row for o in origins]),
+        )
 
 
 @dataclass(frozen=True)
@@ -174,7 +189,7 @@ class RequestBatch:
             {name: join([b.candidates[name] for b in batches]) for name in first.candidates},
             join.offsets([b.candidate_offsets for b in batches]),
             batches[-1].padding,
-            _join_origins([o for o in origins if o is not None]) if None not in origins else None,
+            Origin.concat([o for o in origins if o is not None]) if None not in origins else None,
         )
 
     # ---- where the arrays lie -------------------------------------------------------------------------------------
@@ -189,16 +204,27 @@ class RequestBatch:
         return self.map(lambda x: x.cpu().numpy()) if is_tensor(self.candidate_offsets) else self
 
     def to(self, device: Any, *, non_blocking: bool = False) -> RequestBatch:
-        """The same batch as tensors on a device."""
-        return self.torch().map(lambda x: x.to(device, non_blocking=non_blocking))
+        """The same batch as tensors on a device: one copy for each dtype."""
+        from feature_reader.transfer import moved
+
+        return self.torch().map_all(lambda tensors: moved(tensors, device, non_blocking=non_blocking))
 
     def pin_memory(self) -> RequestBatch:
         """The same batch as tensors in page-locked memory, for a copy that does not block."""
-        return self.torch().map(lambda x: x.pin_memory())
+        from feature_reader.transfer import packed
+
+        return self.torch().map_all(lambda tensors: packed(tensors, pin=True))
 
     def record_stream(self, stream: Any) -> None:
         """Tell the CUDA allocator that `stream` uses these tensors."""
         self.map(lambda x: x.record_stream(stream))
+
+    def map_all(self, change: Callable[[list[Array]], list[Array]]) -> RequestBatch:
+        """The same batch with all its arrays changed at once; shared arrays are given once and stay shared."""
+        arrays: list[Array] = []
+        self.map(arrays.append)
+        changed = dict(zip(map(id, arrays), change(arrays), strict=True))
+        return self.map(lambda x: changed[id(x)])
 
     def map(self, change: Callable[[Array], Array]) -> RequestBatch:
         """The same batch with each array changed; arrays that columns share are changed once and stay shared."""
@@ -269,16 +295,6 @@ class _Join:
         if isinstance(parts[0], Jagged):
             return Jagged(concat([p.values for p in parts]), self.offsets([p.offsets for p in parts]))
         return concat(list(parts))
-
-
-def _join_origins(origins: Iterable[Origin]) -> Origin:
-    parts = list(origins)
-    return Origin(
-        parts[0].files,
-        np.concatenate([o.file for o in parts]),
-        np.concatenate([o.row_group for o in parts]),
-        np.concatenate([o.row for o in parts]),
-    )
 
 
 def _describe(name: str, column: Array | Jagged) -> str:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,6 +52,9 @@ class DataFiles:
         self._mapping = mapping
         self._footers: OrderedDict[str, Footer] = OrderedDict()
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DataFiles, (self._io, self._mapping)
 
     def footer(self, path: str) -> Footer:
         """A file's footer, from memory where it was read lately."""

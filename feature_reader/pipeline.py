@@ -17,19 +17,13 @@ from time import perf_counter
 
 import numpy as np
 
-from feature_reader.batch import Origin, RequestBatch
+from feature_reader.batch import RequestBatch
 from feature_reader.collate import Window
+from feature_reader.memory import while_decoding
 from feature_reader.plan import Plan
 from feature_reader.schedule import Piece, WindowShare
 from feature_reader.stats import ReaderStats
-
-DECODING = 2.5
-"""Times its decoded bytes that a unit takes while Parquet decodes it, for pages and doubling buffers (2.4 measured)."""
-
-
-def while_decoding(decoded_bytes: int) -> int:
-    """Bytes that a unit takes while it is being decoded."""
-    return int(DECODING * decoded_bytes)
+from feature_reader.trace import origin_of
 
 
 @dataclass
@@ -235,17 +229,8 @@ class Pipeline:
         if active.window is None:
             active.window = Window([batch for batch in active.decoded if batch is not None])
             active.decoded = []
-        share = active.share
-        slot, number = share.slot[start:stop], share.number[start:stop]
-        units = [self._plan.units[u] for u in share.units]
-        row = number.copy()
-        for i, unit in enumerate(units):
-            if unit.keep is not None:
-                mine = slot == i
-                row[mine] = unit.keep[number[mine]]
-        file = np.array([u.file for u in units], dtype=np.int32)
-        group = np.array([u.row_group for u in units], dtype=np.int32)
-        taken = active.window.take(slot, row, Origin(self._plan.files, file[slot], group[slot], row))
+        origin = origin_of(self._plan, active.share, start, stop)
+        taken = active.window.take(active.share.slot[start:stop], origin.row, origin)
         batches = []
         for piece in pieces:
             cut = taken.slice(piece.start - start, piece.stop - start)

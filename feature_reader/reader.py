@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import logging
-import math
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, Literal
 
-import numpy as np
+from pyiceberg.catalog.noop import NoopCatalog
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.table import Table
 
 from feature_reader.batch import Position, RequestBatch
 from feature_reader.decode import Decoder
-from feature_reader.errors import MemoryBoundError, ReaderError, StateError
+from feature_reader.errors import ReaderError, StateError
 from feature_reader.files import DataFiles
 from feature_reader.filters import RowFilter
 from feature_reader.layout import build_layout, sequence_siblings
+from feature_reader.memory import divide, widest_window
+from feature_reader.options import check_positive, pinned_schema, pinned_snapshot
 from feature_reader.order import Order
-from feature_reader.pipeline import Pipeline, while_decoding
+from feature_reader.pipeline import Pipeline
 from feature_reader.plan import Plan, Planner
 from feature_reader.schedule import Share, shares, step_bounds
 from feature_reader.state import ReaderState
 from feature_reader.stats import ReaderStats
 from lakehouse.catalog import open_catalog
-from lakehouse.errors import nearest
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
 
 Tail = Literal["pad", "drop", "wrap"]
-DEFAULT_WINDOW = 8
-CHUNK_BYTES = 32 << 20  # batches gathered ahead of the consumer; one gather is about half of it
 BEFORE_PLANNING = ("table_uuid", "snapshot_id", "schema_id", "row_filter", "window", "shuffle", "seed")
 log = logging.getLogger(__name__)
 
@@ -81,11 +79,11 @@ class Reader:
         tail: Tail = "pad",
         drop_last: bool = False,
     ) -> None:
-        _check_numbers(batch_requests=batch_requests, world_size=world_size, threads=threads, memory_bytes=memory_bytes)
+        check_positive(batch_requests=batch_requests, world_size=world_size, threads=threads, memory_bytes=memory_bytes)
         if not 0 <= rank < world_size:
             raise ReaderError(f"rank {rank} of world_size {world_size}: ranks go from 0 to {world_size - 1}")
         if window is not None:
-            _check_numbers(window=window)
+            check_positive(window=window)
         if tail not in ("pad", "drop", "wrap"):
             raise ReaderError(f"tail {tail!r}: write 'pad', 'drop' or 'wrap'")
         self.table = table
@@ -95,12 +93,12 @@ class Reader:
         self.threads, self.memory_bytes = threads, memory_bytes
         self.tail: Tail = "drop" if drop_last else tail
         self.stats = ReaderStats()
-        schema = _schema(table, schema_id)
+        schema = pinned_schema(table, schema_id)
         self._schema_id = schema.schema_id
         self.layout = build_layout(self.spec, schema, columns)
         self._filter = RowFilter(row_filter if row_filter is not None else AlwaysTrue(), schema)
         self._pinned = snapshot_id is not None or tag is not None
-        self._snapshot_id = _snapshot_id(table, snapshot_id, tag)
+        self._snapshot_id = pinned_snapshot(table, snapshot_id, tag)
         self._window = window
         self._files = DataFiles(table.io, table.name_mapping())
         self._decoder = Decoder(self.layout, sequence_siblings(self.spec, schema))
@@ -113,6 +111,18 @@ class Reader:
     def open(cls, settings: Settings, table: str, **options: Any) -> Reader:
         """A reader by the table's full name, as in `Reader.open(load_settings(), "reqlake.movielens_requests")`."""
         return cls(open_request_table(open_catalog(settings), table, settings), **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For worker processes: planned, and with a table that can be read but knows no catalog."""
+        self.plan  # noqa: B018 - made on first use
+        table = self.table
+        alone = Table(table.name(), table.metadata, table.metadata_location, table.io, NoopCatalog("worker"))
+        return self.__dict__ | {"table": alone, "_planner": None, "_iteration": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        schema = pinned_schema(self.table, self._schema_id)
+        self._planner = Planner(self.table, schema, self._filter, self._files, self._decoder)
 
     # ---- what will be read ----------------------------------------------------------------------------------------
 
@@ -130,8 +140,12 @@ class Reader:
         if not self.shuffle:
             return 1
         if self._window is None:
-            self._window = self._widest_window()
+            self._window = widest_window(self.plan.units, self.memory_bytes)
         return self._window
+
+    def order(self, epoch: int) -> Order:
+        """The order of one epoch."""
+        return Order(self.plan.counts, window=self.window, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
 
     def __len__(self) -> int:
         """Steps of a whole epoch, the same on every rank."""
@@ -165,9 +179,7 @@ class Reader:
         state = self._state()
         if after is not None:
             if after.after is None:
-                raise ReaderError(
-                    "this batch was cut or joined and has no place in the order: give a batch as it was read"
-                )
+                raise ReaderError("a cut or joined batch has no place in the order: give a batch as it was read")
             state = replace(state, epoch=after.after.epoch, requests_consumed=after.after.requests_consumed)
         return state.to_dict()
 
@@ -238,9 +250,9 @@ class Reader:
 
     def _batches(self, share: Share) -> Generator[RequestBatch, None, None]:
         plan, start = self.plan, perf_counter()
-        order = Order(plan.counts, window=self.window, seed=self.seed, epoch=self._epoch, shuffle=self.shuffle)
+        order = self.order(self._epoch)
         bounds = step_bounds(order, self._consumed, self.batch_requests * self.share.world_size, self.tail)
-        unit_bytes, chunk_bytes = self._budget()
+        unit_bytes, chunk_bytes = divide(plan.units, self.window, self.batch_requests, self.memory_bytes)
         pipeline = Pipeline(
             plan,
             shares(order, bounds, share),
@@ -280,57 +292,3 @@ class Reader:
         iteration = self._iteration() if self._iteration is not None else None
         if iteration is not None:
             iteration.close()
-
-    # ---- memory ---------------------------------------------------------------------------------------------------
-
-    def _widest_window(self) -> int:
-        """The most units, up to the default, of which the largest take half of the memory bound while decoding."""
-        largest = max((u.decoded_bytes for u in self.plan.units), default=1)
-        return max(1, min(DEFAULT_WINDOW, (self.memory_bytes // 2 - while_decoding(largest)) // max(1, largest) + 1))
-
-    def _budget(self) -> tuple[int, int]:
-        """Bytes for units and for batches. Raises MemoryBoundError that names the least bound that works."""
-        units = self.plan.units
-        sizes = np.sort(np.array([u.decoded_bytes for u in units], dtype=np.int64))[::-1]
-        window = int(sizes[: self.window].sum() - sizes[:1].sum()) + while_decoding(int(sizes[:1].sum()))
-        batch = math.ceil(max((u.decoded_bytes / max(1, u.rows) for u in units), default=0) * self.batch_requests)
-        least = window + 2 * batch
-        if least > self.memory_bytes:
-            raise MemoryBoundError(
-                f"memory_bytes={self.memory_bytes} cannot hold a shuffle window of {self.window} units and two batches "
-                f"of {self.batch_requests} requests: give at least memory_bytes={least}, or a smaller window or batch"
-            )
-        chunks = min(max(2 * batch, min(self.memory_bytes // 8, CHUNK_BYTES)), self.memory_bytes - window)
-        return self.memory_bytes - chunks, chunks
-
-
-def _check_numbers(**given: int) -> None:
-    for name, value in given.items():
-        if value < 1:
-            raise ReaderError(f"{name}={value}: give at least 1")
-
-
-def _schema(table: Table, schema_id: int | None) -> Any:
-    if schema_id is None:
-        return table.schema()
-    schema = table.metadata.schema_by_id(schema_id)
-    if schema is None:
-        known = ", ".join(str(s.schema_id) for s in table.metadata.schemas)
-        raise ReaderError(f"schema_id={schema_id}: {'.'.join(table.name())} has schemas {known}")
-    return schema
-
-
-def _snapshot_id(table: Table, snapshot_id: int | None, tag: str | None) -> int | None:
-    name, refs = ".".join(table.name()), table.metadata.refs
-    if snapshot_id is not None and tag is not None:
-        raise ReaderError(f"snapshot_id={snapshot_id} and tag={tag!r}: give one of them")
-    if tag is not None:
-        if tag not in refs:
-            raise ReaderError(f"{name} has no tag {tag!r}.{nearest(tag, refs)} It has {', '.join(refs) or 'none'}")
-        return refs[tag].snapshot_id
-    if snapshot_id is not None:
-        if table.metadata.snapshot_by_id(snapshot_id) is None:
-            raise ReaderError(f"{name} has no snapshot {snapshot_id}: it was expired, or it is another table's")
-        return snapshot_id
-    current = table.metadata.current_snapshot()
-    return current.snapshot_id if current is not None else None

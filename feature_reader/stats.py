@@ -63,6 +63,9 @@ class ReaderStats:
         finally:
             self.add(**{name: perf_counter() - start})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReaderStats, tuple(self.as_dict().values())
+
     def as_dict(self) -> dict[str, float]:
         """The counters by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}

@@ -1,0 +1,43 @@
+"""How a reader's memory bound is divided, and the least that works."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from feature_reader.errors import MemoryBoundError
+from feature_reader.plan import ReadUnit
+
+DECODING = 2.5
+"""Times its decoded bytes that a unit takes while Parquet decodes it, for pages and doubling buffers (2.4 measured)."""
+DEFAULT_WINDOW = 8
+CHUNK_BYTES = 32 << 20
+"""Batches gathered ahead of the consumer; one gather is about half of it."""
+
+
+def while_decoding(decoded_bytes: int) -> int:
+    """Bytes that a unit takes while it is being decoded."""
+    return int(DECODING * decoded_bytes)
+
+
+def widest_window(units: Sequence[ReadUnit], memory_bytes: int) -> int:
+    """The most units, up to the default, of which the largest take half of the memory bound while they are decoded."""
+    largest = max((u.decoded_bytes for u in units), default=1)
+    return max(1, min(DEFAULT_WINDOW, (memory_bytes // 2 - while_decoding(largest)) // max(1, largest) + 1))
+
+
+def divide(units: Sequence[ReadUnit], window: int, batch_requests: int, memory_bytes: int) -> tuple[int, int]:
+    """Bytes for units and bytes for batches ahead. Raises MemoryBoundError that names the least bound that works."""
+    sizes = np.sort(np.array([u.decoded_bytes for u in units], dtype=np.int64))[::-1]
+    held = int(sizes[:window].sum() - sizes[:1].sum()) + while_decoding(int(sizes[:1].sum()))
+    batch = math.ceil(max((u.decoded_bytes / max(1, u.rows) for u in units), default=0) * batch_requests)
+    least = held + 2 * batch
+    if least > memory_bytes:
+        raise MemoryBoundError(
+            f"memory_bytes={memory_bytes} cannot hold a shuffle window of {window} units and two batches of "
+            f"{batch_requests} requests: give at least memory_bytes={least}, or a smaller window or batch"
+        )
+    ahead = min(max(2 * batch, min(memory_bytes // 8, CHUNK_BYTES)), memory_bytes - held)
+    return memory_bytes - ahead, ahead

@@ -1,0 +1,44 @@
+"""Checks of what a reader is opened with, each with an error that names the option and its value."""
+
+from __future__ import annotations
+
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+
+from feature_reader.errors import ReaderError
+from lakehouse.errors import nearest
+
+
+def check_positive(**given: int) -> None:
+    """Each is at least 1."""
+    for name, value in given.items():
+        if value < 1:
+            raise ReaderError(f"{name}={value}: give at least 1")
+
+
+def pinned_schema(table: Table, schema_id: int | None) -> Schema:
+    """The schema of this id, the current one for None."""
+    if schema_id is None:
+        return table.schema()
+    schema = table.metadata.schema_by_id(schema_id)
+    if schema is None:
+        known = ", ".join(str(s.schema_id) for s in table.metadata.schemas)
+        raise ReaderError(f"schema_id={schema_id}: {'.'.join(table.name())} has schemas {known}")
+    return schema
+
+
+def pinned_snapshot(table: Table, snapshot_id: int | None, tag: str | None) -> int | None:
+    """The snapshot to read: the one named, the current one, or None for a table without any."""
+    name, refs = ".".join(table.name()), table.metadata.refs
+    if snapshot_id is not None and tag is not None:
+        raise ReaderError(f"snapshot_id={snapshot_id} and tag={tag!r}: give one of them")
+    if tag is not None:
+        if tag not in refs:
+            raise ReaderError(f"{name} has no tag {tag!r}.{nearest(tag, refs)} It has {', '.join(refs) or 'none'}")
+        return refs[tag].snapshot_id
+    if snapshot_id is not None:
+        if table.metadata.snapshot_by_id(snapshot_id) is None:
+            raise ReaderError(f"{name} has no snapshot {snapshot_id}: it was expired, or it is another table's")
+        return snapshot_id
+    current = table.metadata.current_snapshot()
+    return current.snapshot_id if current is not None else None

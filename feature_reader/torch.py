@@ -1,0 +1,143 @@
+"""The reader for PyTorch: `RequestLoader` for a training loop, `RequestDataset` for a DataLoader of one's own.
+
+Threads are the default: they decode outside the GIL, and two of them outrun forked workers several times. Worker
+processes stay exact: worker w of n takes every n-th step, a DataLoader asks its workers in turn, so the steps come in
+the reader's own order. Each worker then decodes the windows that its steps draw from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from feature_reader.batch import RequestBatch
+from feature_reader.errors import RanksDisagreeError, ReaderError
+from feature_reader.reader import Reader
+from lakehouse.errors import NotInstalledError
+
+try:
+    import torch
+    import torch.distributed as dist
+    from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+except ModuleNotFoundError as missing:
+    raise NotInstalledError("torch", "train") from missing
+
+
+class RequestDataset(IterableDataset[RequestBatch]):
+    """An epoch of `reader` as batches of tensors: give it to `DataLoader(dataset, batch_size=None)`.
+
+    With worker processes that are not persistent, set `dataset.reader.epoch` before each epoch: a worker starts from
+    the reader as it is in the main process. `RequestLoader` does that by itself.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __iter__(self) -> Iterator[RequestBatch]:
+        worker = get_worker_info()
+        steps = iter(self.reader) if worker is None else self.reader.iterate(worker.id, worker.num_workers)
+        return (batch.torch() for batch in steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The reader's state."""
+        return self.reader.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a reader's state."""
+        self.reader.load_state_dict(state)
+
+
+class RequestLoader:
+    """Batches of tensors on a device, with an exact state whatever was fetched ahead.
+
+    `processes` worker processes read (0: the reader's threads, which is faster unless the loop itself holds the GIL).
+    On a CUDA device batches are pinned and copied on a side stream, one ahead of the loop. In a distributed run the
+    ranks' plans are compared before the first step.
+    """
+
+    def __init__(self, reader: Reader, *, device: Any = None, processes: int = 0) -> None:
+        if processes < 0:
+            raise ReaderError(f"processes={processes}: give 0 for threads, or a number of worker processes")
+        self.reader = reader
+        self.device = torch.device(device) if device is not None else None
+        self.processes = processes
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __iter__(self) -> Iterator[RequestBatch]:
+        """The rest of the epoch. `state_dict()` counts the batches that the loop has been given, and no more."""
+        check_ranks_agree(self.reader)
+        reader = self.reader
+        epoch = reader.epoch
+        batches = self._batches()
+        if self.device is not None and self.device.type == "cuda":
+            batches = _ahead(batches, self.device)
+        elif self.device is not None:
+            batches = (batch.to(self.device) for batch in batches)
+        self._given: RequestBatch | None = None
+        for batch in batches:
+            self._given = batch
+            yield batch
+        self._given = None
+        if self.processes:
+            reader.epoch = epoch + 1
+
+    def _batches(self) -> Iterator[RequestBatch]:
+        if not self.processes:
+            return (batch.torch() for batch in self.reader)
+        return iter(DataLoader(RequestDataset(self.reader), batch_size=None, num_workers=self.processes))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state after the batch that the loop was given last."""
+        return self.reader.state_dict(getattr(self, "_given", None))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
+        self._given = None
+        self.reader.load_state_dict(state)
+
+
+def check_ranks_agree(reader: Reader) -> None:
+    """Compare the ranks' plans and places; raises RanksDisagreeError on every rank. Alone, it does nothing."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return
+    mine = reader.state_dict() | {
+        "rank": reader.share.rank,
+        "world_size": reader.share.world_size,
+        "steps": len(reader),
+    }
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, mine)
+    wrong = [name for name in mine if name != "rank" and any(other[name] != mine[name] for other in everyone)]
+    if wrong:
+        shown = "; ".join(f"{name}: {[other[name] for other in everyone]}" for name in wrong)
+        raise RanksDisagreeError(f"the ranks would read different data. By rank, {shown}")
+    if sorted(other["rank"] for other in everyone) != list(range(mine["world_size"])):
+        raise RanksDisagreeError(
+            f"the readers' ranks are {[other['rank'] for other in everyone]} of world_size {mine['world_size']}: "
+            "give each process its own rank and the number of processes"
+        )
+
+
+def _ahead(batches: Iterator[RequestBatch], device: torch.device) -> Iterator[RequestBatch]:
+    """Copy each batch on a side stream while the loop works on the one before."""
+    side: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def copy() -> RequestBatch | None:
+        batch = next(batches, None)
+        if batch is None:
+            return None
+        with torch.cuda.stream(side):
+            return batch.to(device, non_blocking=True)
+
+    following = copy()
+    while following is not None:
+        batch = following
+        torch.cuda.current_stream(device).wait_stream(side)
+        batch.record_stream(torch.cuda.current_stream(device))
+        following = copy()
+        yield batch
