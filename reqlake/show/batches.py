@@ -63,8 +63,13 @@ def _shape(column: Any) -> str:
 
 def _masked(spec: DatasetSpec) -> set[str]:
     """Columns whose values nobody should read: sensitive features, and keys of sensitive columns."""
-    keys = {"user_id": spec.keys.user_id, "request_id": spec.keys.request_id, "item_id": spec.keys.item_id}
-    sensitive = {name for name, key in keys.items() if key.sensitive}
+    keys = spec.keys
+    marked = {
+        "user_id": keys.user_id.sensitive,
+        "request_id": keys.request_id.sensitive,
+        "item_id": keys.item_id.sensitive,
+    }
+    sensitive = {name for name, hidden in marked.items() if hidden}
     return sensitive | {f"{name}_raw" for name in sensitive} | {c.name for c in spec.columns() if c.sensitive}
 
 
