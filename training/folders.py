@@ -22,6 +22,7 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     partial.mkdir()
     write(partial)
     for file in partial.iterdir():
+        file.chmod(partial.stat().st_mode & 0o666)  # safetensors lets the owner alone read
         sync(file)
     sync(partial)
     if path.exists():

@@ -30,6 +30,7 @@ def test_a_loaded_export_predicts_the_same(export: Path) -> None:
     assert loaded.spec == SPECS["video"]
     assert loaded.version == export.name
     assert sorted(p.name for p in export.iterdir()) == ["config.json", "model.safetensors"]
+    assert len({p.stat().st_mode for p in export.iterdir()}) == 1
 
 
 def test_the_version_is_that_of_the_content(export: Path, tmp_path: Path) -> None:
