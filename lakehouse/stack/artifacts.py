@@ -23,7 +23,7 @@ from lakehouse.stack.process import run
 from lakehouse.stack.service import Say
 
 TRINO = "476"
-_MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
+_MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 _NEEDED_BYTES = 1_300_000_000  # two archives of 540 MB in all, unpacked to 570 MB
 
 
@@ -92,8 +92,7 @@ def fetch(artifacts: list[Artifact], folder: Path, say: Say) -> None:
     maven = shutil.which("mvn")
     say(f"fetching {', '.join(a.file for a in artifacts)} with {'Maven' if maven else 'Ivy'}")
     if maven:
-        for artifact in artifacts:
-            _by_maven(maven, artifact, folder)
+        _by_maven(maven, artifacts, folder)
     else:
         _by_ivy(artifacts, folder)
     for artifact in artifacts:
@@ -113,10 +112,29 @@ def _whole(path: Path, artifact: Artifact) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == artifact.sha256
 
 
-def _by_maven(maven: str, artifact: Artifact, folder: Path) -> None:
-    parts = [artifact.group, artifact.name, artifact.version, artifact.packaging, artifact.classifier]
-    coordinates = ":".join(part for part in parts if part)
-    _run([maven, "-q", "-B", _MAVEN_COPY, f"-Dartifact={coordinates}", f"-DoutputDirectory={folder}"], folder)
+def _by_maven(maven: str, artifacts: list[Artifact], folder: Path) -> None:
+    project = folder / "pom.xml"
+    project.write_text(maven_project(artifacts), encoding="utf-8")
+    try:
+        _run([maven, "-q", "-B", "-f", str(project), _MAVEN_COPY, f"-DoutputDirectory={folder}"], folder)
+    finally:
+        project.unlink(missing_ok=True)
+
+
+def maven_project(artifacts: list[Artifact]) -> str:
+    """The pom.xml that asks for these files and nothing that they depend on, in one run of Maven."""
+    nothing_else = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
+    lines = [
+        f"<dependency><groupId>{a.group}</groupId><artifactId>{a.name}</artifactId><version>{a.version}</version>"
+        f"<type>{a.packaging}</type>"
+        + (f"<classifier>{a.classifier}</classifier>" if a.classifier else "")
+        + f"{nothing_else}</dependency>"
+        for a in artifacts
+    ]
+    return (
+        "<project><modelVersion>4.0.0</modelVersion><groupId>reqlake</groupId><artifactId>stack</artifactId>"
+        "<version>1</version><dependencies>" + "".join(lines) + "</dependencies></project>"
+    )
 
 
 def _by_ivy(artifacts: list[Artifact], folder: Path) -> None:

@@ -24,12 +24,16 @@ _WAIT_THEN_EXEC = 'read -r _ && cd "$1" && shift && exec "$@" </dev/null'
 
 @dataclass(frozen=True)
 class Command:
-    """What to run, where, and with which additions to the environment (secrets go there, not into argv)."""
+    """What to run, where, and with which additions to the environment (secrets go there, not into argv).
+
+    It is stopped by `stop_signal`, and after `patience` seconds by force.
+    """
 
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str]
     stop_signal: int = signal.SIGTERM
+    patience: float = 15.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Process:
     pid: int
     started: str
     stop_signal: int = signal.SIGTERM
+    patience: float = 15.0
 
     @property
     def alive(self) -> bool:
@@ -90,7 +95,7 @@ def spawn(command: Command, record: Path, log: Path) -> Process:
         started = start_time(pid)
         if started is None:
             raise StackError(f"{command.argv[0]} could not be started: its shell ended at once, see {log}")
-        process = Process(pid, started, command.stop_signal)
+        process = Process(pid, started, command.stop_signal, command.patience)
         write_private(record, json.dumps(asdict(process)))
         os.write(write_end, b"\n")
     finally:
@@ -108,23 +113,23 @@ def recorded(record: Path) -> Process | None:
     return process if process.alive else None
 
 
-def stop(record: Path, patience: float = 15.0) -> bool:
+def stop(record: Path) -> bool:
     """Stop the recorded process: ask, wait, then kill its group. True if it ran. Blocks until it is gone."""
     process = recorded(record)
     if process is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, process.stop_signal)
-        if not _gone(process, patience):
+        if not _gone(process):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            if not _gone(process, patience):
+            if not _gone(process):
                 raise StackError(f"process {process.pid} does not die, not even when killed: see `ps {process.pid}`")
     record.unlink(missing_ok=True)
     return process is not None
 
 
-def _gone(process: Process, patience: float) -> bool:
-    deadline = time.monotonic() + patience
+def _gone(process: Process) -> bool:
+    deadline = time.monotonic() + process.patience
     while process.alive:
         if time.monotonic() > deadline:
             return False

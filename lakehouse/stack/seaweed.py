@@ -60,6 +60,10 @@ def _command(stack: Stack) -> Command:
         "s3.port.lance": "0",
         "master.telemetry": "false",  # on by default, and it phones home
         "master.volumeSizeLimitMB": "1024",
+        # After a restart the only master waits this long for others to be elected; 10 s by default.
+        "master.electionTimeout": "1s",
+        "master.heartbeatInterval": "100ms",
+        "volume.preStopSeconds": "0",  # 10 by default: for balancers, of which there are none
         "volume.max": "0",  # as many as the disk holds; the default of 8 is one bucket's
     } | {option: str(stack.ports[name]) for name, option in _PORTS.items()}
     argv = (str(find_weed()), "-logtostderr=true", "server", *(f"-{name}={value}" for name, value in options.items()))
@@ -67,7 +71,8 @@ def _command(stack: Stack) -> Command:
         "AWS_ACCESS_KEY_ID": stack.passwords["s3_access_key"],
         "AWS_SECRET_ACCESS_KEY": stack.passwords["s3_secret_key"],
     }
-    return Command(argv, data, keys)
+    # The volume server closes its files within a second; then the filer waits for streams of its own S3 server, 30 s.
+    return Command(argv, data, keys, patience=3)
 
 
 def _ready(stack: Stack) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,13 +20,15 @@ from lakehouse.stack.process import Command, Process, recorded, spawn, start_tim
 def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Start a Python program under record `NAME.json`; all are stopped in the end."""
 
-    def begin(program: str, name: str = "one") -> Process:
-        command = Command((sys.executable, "-c", textwrap.dedent(program)), tmp_path, {"GREETING": "hello"})
+    def begin(program: str, name: str = "one", patience: float = 15) -> Process:
+        command = Command(
+            (sys.executable, "-c", textwrap.dedent(program)), tmp_path, {"GREETING": "hello"}, patience=patience
+        )
         return spawn(command, tmp_path / f"{name}.json", tmp_path / f"{name}.log")
 
     yield begin
     for record in tmp_path.glob("*.json"):
-        stop(record, patience=1)
+        stop(record)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -44,7 +45,7 @@ def test_runs_in_a_session_of_its_own_with_its_output_in_a_private_log(tmp_path,
     wait_for(lambda: "EOFError" in log.read_text())  # its standard input is empty
     assert log.read_text().splitlines()[0] == f"hello True {tmp_path}"
     assert log.stat().st_mode & 0o777 == 0o600
-    assert not process.alive
+    wait_for(lambda: not process.alive)
 
 
 def test_stop_ends_it_and_tells_whether_it_ran(tmp_path, start) -> None:
@@ -63,12 +64,13 @@ def test_one_that_will_not_listen_is_killed_with_its_children(tmp_path, start) -
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         print(child.pid, flush=True)
         time.sleep(600)
-        """
+        """,
+        patience=0.2,
     )
     log = tmp_path / "one.log"
     wait_for(lambda: log.read_text().strip().isdigit())
     child = int(log.read_text())
-    stop(tmp_path / "one.json", patience=0.2)
+    stop(tmp_path / "one.json")
     wait_for(lambda: start_time(child) is None)
 
 
@@ -104,7 +106,7 @@ def test_a_starter_killed_before_the_pid_is_on_disk_leaves_nothing(tmp_path) -> 
     waiting = f"reqlake-stack {tmp_path} touch".encode()
 
     def gone() -> bool:
-        lines = (Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit())
+        lines = (folder / "cmdline" for folder in Path("/proc").iterdir() if folder.name.isdigit())
         return not any(waiting in _read(line).replace(b"\0", b" ") for line in lines)
 
     wait_for(gone)

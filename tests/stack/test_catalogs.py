@@ -1,0 +1,143 @@
+"""One request table through each catalog and each engine: the same rows, lists and snapshots everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyiceberg.table import Table
+
+from lakehouse.catalog import open_catalog
+from lakehouse.schema import open_request_table
+from lakehouse.settings import Settings, load_settings
+from lakehouse.stack.config import merge_settings
+from lakehouse.stack.state import Stack
+from tests.stack.rest_catalog import rest_catalog
+from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def rest(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with rest_catalog(stack, tmp_path_factory.mktemp("rest")) as uri:
+        catalog = {"type": "rest", "name": "rest", "uri": uri, "warehouse": "s3://lake/rest"}
+        yield load_settings(catalog=catalog, s3=stack.settings(("s3",))["s3"])
+
+
+@pytest.fixture(params=["sqlite", "postgres", "rest"])
+def catalog_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """SQLite with local files; Postgres with S3; an Iceberg REST catalog with S3."""
+    if request.param == "sqlite":
+        return load_settings(home=tmp_path / "lake")
+    chosen: Settings = request.getfixturevalue("lake" if request.param == "postgres" else "rest")
+    return chosen
+
+
+@pytest.mark.parametrize("name", ["shop", "video"])
+def test_a_request_table_comes_back_as_it_was_written(catalog_settings: Settings, name: str) -> None:
+    """Strings, vectors, lists of lists, nulls; two commits; partitions by month and bucket."""
+    spec = SPECS[name]
+    wanted = reference_requests(raw_log(spec, users=7), spec)
+    table = write_request_table(catalog_settings, spec, wanted)
+    again = open_request_table(open_catalog(catalog_settings), spec, catalog_settings)
+    assert len(again.snapshots()) == len(table.snapshots()) == 2
+    keys = [("user_id", "ascending"), ("request_id", "ascending")]
+    assert rows(again.scan().to_arrow().sort_by(keys)) == rows(wanted.sort_by(keys))
+
+
+def rows(table: pa.Table) -> list[dict]:
+    return table.to_pylist()
+
+
+def test_pyiceberg_writes_and_trino_reads(feed: Table, query: Callable[..., list]) -> None:
+    wanted = feed.scan().to_arrow()
+    requests = rows(wanted)
+    assert query("SELECT count(*) FROM ro.reqlake.feed_requests") == [[len(requests)]]
+
+    lists = query("SELECT user_id, request_id, history_item_id, CAST(score AS double) FROM ro.reqlake.feed_requests")
+    assert sorted(map(repr, lists)) == sorted(
+        repr([r["user_id"], r["request_id"], r["history_item_id"], r["score"]]) for r in requests
+    )
+
+    flat = query(
+        "SELECT request_id, position, item, clicked FROM ro.reqlake.feed_requests "
+        "CROSS JOIN UNNEST(position, item_id, click) AS u (position, item, clicked)"
+    )
+    assert sorted(map(tuple, flat)) == sorted(
+        (r["request_id"], *candidate)
+        for r in requests
+        for candidate in zip(r["position"], r["item_id"], r["click"], strict=True)
+    )
+
+    snapshots = query('SELECT snapshot_id FROM ro.reqlake."feed_requests$snapshots" ORDER BY committed_at')
+    assert [s for (s,) in snapshots] == [s.snapshot_id for s in feed.snapshots()]
+    first = feed.snapshots()[0].snapshot_id
+    as_of = query(f"SELECT count(*) FROM ro.reqlake.feed_requests FOR VERSION AS OF {first}")
+    assert as_of == [[feed.scan(snapshot_id=first).to_arrow().num_rows]]
+
+
+IN_SPARK = """
+    import json, os, sys
+    from lakehouse.settings import load_settings
+    from spark_jobs.session import build_session
+    for folder in sys.argv[1:]:
+        os.chdir(folder)
+        settings = load_settings()
+        spark = build_session(settings)
+        name = f"{settings.catalog.in_spark}.reqlake.feed_requests"
+        table = spark.table(name)
+        found = {
+            "requests": table.count(),
+            "events": table.selectExpr("sum(size(history_item_id))").first()[0],
+            "clicks": table.selectExpr("explode(click) AS c").selectExpr("sum(c)").first()[0],
+        }
+        table.limit(7).coalesce(1).writeTo(name).append()
+        print(json.dumps(found | {"after": spark.table(name).count()}))
+    spark.stop()
+    """
+
+
+@pytest.mark.spark
+def test_spark_reads_and_writes_what_pyiceberg_wrote(
+    stack: Stack, lake: Settings, rest: Settings, tmp_path: Path, query: Callable[..., list]
+) -> None:
+    """In a process of its own that knows nothing but `reqlake.toml`, as `reqlake stack up` leaves it."""
+    spec = SPECS["feed"]
+    raw = reference_requests(raw_log(spec), spec)
+    tables = []
+    for settings in (lake, rest):
+        open_catalog(settings).create_namespace_if_not_exists("reqlake")
+        if open_catalog(settings).table_exists("reqlake.feed_requests"):
+            open_catalog(settings).drop_table("reqlake.feed_requests")
+        tables.append(write_request_table(settings, spec, raw))
+        sections = stack.settings(("postgres", "s3", "trino"))
+        sections["catalog"] = {k: getattr(settings.catalog, k) for k in ("type", "name", "uri", "warehouse")}
+        folder = tmp_path / settings.catalog.name
+        folder.mkdir()
+        merge_settings(folder / "reqlake.toml", sections)
+
+    answer = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(IN_SPARK), tmp_path / "lake", tmp_path / "rest"],
+        env={**os.environ, "REQLAKE_HOME": str(tmp_path), "REQLAKE_SPARK__DRIVER_MEMORY": "1g"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    wanted = {
+        "requests": len(raw),
+        "events": sum(map(len, raw["history_item_id"].to_pylist())),
+        "clicks": sum(map(sum, raw["click"].to_pylist())),
+        "after": len(raw) + 7,
+    }
+    assert [json.loads(line) for line in answer.stdout.splitlines()[-2:]] == [wanted, wanted]
+    assert [table.refresh().scan().to_arrow().num_rows for table in tables] == [len(raw) + 7] * 2
+    assert query("SELECT count(*) FROM ro.reqlake.feed_requests") == [[len(raw) + 7]]
