@@ -77,14 +77,14 @@ class DatasetSpec(Part):
     """A dataset: keys, features, sequences, labels, and how the raw log and the table hold them."""
 
     reqlake: Literal[1] = Field(1, description="version of the spec's format")
-    name: Name
-    namespace: Name = "reqlake"
-    doc: str = ""
-    keys: Keys
-    request_features: dict[Name, Feature] = {}
-    sequences: dict[Name, Sequence] = {}
-    candidate_features: dict[Name, Feature] = {}
-    labels: dict[Name, Label] = {}
+    name: Name = Field(description="of the dataset: the table is `<namespace>.<name>_requests`")
+    namespace: Name = Field("reqlake", description="Iceberg namespace of its tables and views")
+    doc: str = Field("", description="what the dataset is")
+    keys: Keys = Field(description="what names a user, a request, its time and its candidates")
+    request_features: dict[Name, Feature] = Field({}, description="the same on every row of a request; kept once")
+    sequences: dict[Name, Sequence] = Field({}, description="histories: aligned lists, kept once per request")
+    candidate_features: dict[Name, Feature] = Field({}, description="of a candidate in a request")
+    labels: dict[Name, Label] = Field({}, description="what a candidate led to")
     conflict: Literal["split", "first", "latest"] = Field(
         "split", description="for rows of one request that disagree on it"
     )
@@ -93,8 +93,8 @@ class DatasetSpec(Part):
     )
     request_span: Duration = Field(timedelta(hours=6), description="how far apart rows of one request may lie")
     label_horizon: Duration = Field(timedelta(days=7), description="how long a label may come after its impression")
-    partition: Partition = Partition()
-    embeddings: dict[Name, EmbeddingTable] = {}
+    partition: Partition = Field(Partition(), description="how the table is cut into files")
+    embeddings: dict[Name, EmbeddingTable] = Field({}, description="tables that id features are looked up in, by name")
 
     # ---- what must hold between the parts -------------------------------------------------------------------------
 

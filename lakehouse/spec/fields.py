@@ -39,9 +39,9 @@ class Part(BaseModel):
 class IdColumn(Part):
     """An identifier: int64 as it is, or a string, stored as its xxhash64 (seed 42) beside the original."""
 
-    column: str
-    type: Literal["long", "string"] = "long"
-    sensitive: bool = False
+    column: str = Field(description="raw column")
+    type: Literal["long", "string"] = Field("long", description="what the raw column holds")
+    sensitive: bool = Field(False, description="masked in errors, reports and previews")
 
     @model_validator(mode="before")
     @classmethod
@@ -53,7 +53,7 @@ class IdColumn(Part):
 class UserId(IdColumn):
     """The user; where the column is null, the first non-null fallback, hashed as `<column>:<value>`."""
 
-    fallback: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = Field((), description="raw columns to take, in this order, where the user is null")
 
 
 class RequestId(Part):
@@ -63,11 +63,11 @@ class RequestId(Part):
     made from the user and the run's first time, so it needs the whole run in one batch.
     """
 
-    column: str | None = None
-    expression: str | None = None
-    gap: Duration | None = None
-    type: Literal["long", "string"] = "long"
-    sensitive: bool = False
+    column: str | None = Field(None, description="raw column")
+    expression: str | None = Field(None, description="Spark SQL over the raw columns")
+    gap: Duration | None = Field(None, description="the pause between impressions that ends a request")
+    type: Literal["long", "string"] = Field("long", description="what the column or the expression gives")
+    sensitive: bool = Field(False, description="masked in errors, reports and previews")
 
     @model_validator(mode="before")
     @classmethod
@@ -86,9 +86,9 @@ class RequestId(Part):
 class TimeColumn(Part):
     """A point in time. `unit` is for integers since the epoch, `zone` for timestamps without a zone."""
 
-    column: str
-    unit: Literal["s", "ms", "us"] | None = None
-    zone: str | None = None
+    column: str = Field(description="raw column")
+    unit: Literal["s", "ms", "us"] | None = Field(None, description="what an integer counts since 1970")
+    zone: str | None = Field(None, description="of a timestamp that has none, as in `UTC` or `Europe/Berlin`")
 
     @model_validator(mode="before")
     @classmethod
@@ -100,14 +100,14 @@ class TimeColumn(Part):
 class Keys(Part):
     """What names a user, a request, its time and its candidates."""
 
-    user_id: UserId
-    request_id: RequestId
-    request_ts: TimeColumn
-    item_id: IdColumn
+    user_id: UserId = Field(description="who the feed was opened by")
+    request_id: RequestId = Field(description="one opening of the feed; unique within a user")
+    request_ts: TimeColumn = Field(description="when it was opened: the least over the request's rows")
+    item_id: IdColumn = Field(description="what was scored or shown")
     position: str | None = Field(
         None, description="raw column of the position shown; else the rank by (impression_ts, item_id)"
     )
-    impression_ts: TimeColumn | None = None
+    impression_ts: TimeColumn | None = Field(None, description="when each item was shown")
     row_version: str | None = Field(
         None, description="raw integer column: of two rows of one impression, the greater is newer"
     )
@@ -116,7 +116,7 @@ class Keys(Part):
 class Feature(Part):
     """One request, candidate or sequence feature."""
 
-    type: FeatureType
+    type: FeatureType = Field(description="what one request, candidate or event holds")
     column: str | None = Field(None, description="raw column, the feature's name by default")
     range: Range | None = Field(None, description="closed interval that values have to lie in")
     required: bool = Field(False, description="null is bad data")
@@ -127,7 +127,7 @@ class Feature(Part):
     zone: str | None = Field(None, description="of a timestamp that the raw log holds without a zone")
     embedding: Name | None = Field(None, description="embedding table that this id feature is looked up in")
     sensitive: bool = Field(False, description="masked in errors, reports and previews")
-    doc: str = ""
+    doc: str = Field("", description="becomes the column's comment in the table")
 
     @model_validator(mode="before")
     @classmethod
@@ -168,11 +168,11 @@ class SequenceField(Feature):
 class Sequence(Part):
     """Aligned lists, one entry per event, oldest first unless `order` says otherwise."""
 
-    fields: dict[Name, SequenceField] = Field(min_length=1)
+    fields: dict[Name, SequenceField] = Field(min_length=1, description="the lists, all of one length in a row")
     time: Name | None = Field(None, description="the field that holds each event's time; strictly before request_ts")
-    order: Literal["oldest_first", "newest_first"] = "oldest_first"
-    max_length: int | None = Field(None, ge=1)
-    doc: str = ""
+    order: Literal["oldest_first", "newest_first"] = Field("oldest_first", description="how the events lie")
+    max_length: int | None = Field(None, ge=1, description="longest list that the raw log may hold")
+    doc: str = Field("", description="what the events are")
 
     @model_validator(mode="after")
     def time_is_a_time(self) -> Sequence:
@@ -202,13 +202,13 @@ class Label(Feature):
 class Partition(Part):
     """How the table is cut into files: nearly irreversible, so `reqlake spec check` advises on it."""
 
-    grain: Literal["none", "year", "month", "day"] = "none"
-    buckets: int = Field(4, ge=1, le=65536)
+    grain: Literal["none", "year", "month", "day"] = Field("none", description="of request_ts")
+    buckets: int = Field(4, ge=1, le=65536, description="files of a period, by a hash of user_id")
     columns: tuple[Name, ...] = Field((), description="scalar request features to partition by as well")
 
 
 class EmbeddingTable(Part):
     """A hashed embedding table that features share by naming it."""
 
-    rows: int = Field(ge=1)
-    dim: int = Field(16, ge=1)
+    rows: int = Field(ge=1, description="rows that ids are hashed into")
+    dim: int = Field(16, ge=1, description="numbers of one row")
