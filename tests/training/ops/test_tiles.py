@@ -13,6 +13,9 @@ from training.ops.plan import COLUMN_BLOCKS, ROW_BLOCKS
 WIDTHS = (16, 32, 64, 128, 256)
 ROWS = (1, 16, 17, 32, 64, 100, 128, 129, 4096)
 CAPABILITIES = (80, 86, 89, 90, 100, 120)
+KERNELS = ("forward", "one", "row_pass", "column_pass")
+
+pytest.importorskip("triton", reason="kernels need triton")
 
 
 def entries(capability):
@@ -50,3 +53,34 @@ def test_descriptors_are_for_sm90_alone():
 )
 def test_small_batches_split_their_histories(programs, longest, splits):
     assert choose_splits(programs, longest, 132) == splits
+
+
+def shipped(capability, D, itemsize):
+    """(kernel, tile) pairs of one card, width and dtype, each once."""
+    tiles = [choose_tiles(capability, D, itemsize, rows, 1, length) for rows in ROWS for length in (64, 4096)]
+    pairs = {(kernel, getattr(t, kernel)) for t in tiles for kernel in KERNELS}
+    return sorted(((k, t) for k, t in pairs if t), key=str)
+
+
+def check_tile(capability, D, itemsize, kernel, tile):
+    from ahead_of_time import SHARED, shared_memory
+
+    used = shared_memory(capability, kernel, tile, D, "bf16" if itemsize == 2 else "fp32")
+    assert 0 < used <= SHARED[capability], f"sm{capability} D{D} {kernel} {tile}: {used} bytes"
+
+
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize(("capability", "D", "itemsize", "kernel"), [(90, 128, 2, "forward"), (120, 256, 4, "one")])
+def test_the_largest_tiles_fit(capability, D, itemsize, kernel):
+    largest = [t for k, t in shipped(capability, D, itemsize) if k == kernel]
+    check_tile(capability, D, itemsize, kernel, max(largest, key=lambda t: t.rows * t.columns * t.stages))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("D", WIDTHS)
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_every_shipped_tile_compiles_and_fits(capability, D, itemsize):
+    for kernel, tile in shipped(capability, D, itemsize):
+        check_tile(capability, D, itemsize, kernel, tile)
