@@ -27,10 +27,13 @@ STEPS = (
 )
 
 
-def run_demo(folder: Path, console: Console) -> Summary:
-    """Run everything below `folder` (cleared first), and write `summary.json`. Raises DemoError that names the step."""
+def run_demo(folder: Path, console: Console, *, users: int | None = None) -> Summary:
+    """Run everything below `folder` (cleared first), and write `summary.json`. Raises DemoError that names the step.
+
+    `users` keeps the first ones only, for tests.
+    """
     folder = clean_folder(folder)
-    demo = Demo(folder, demo_settings(folder), console)
+    demo = Demo(folder, demo_settings(folder), console, users=users)
     console.print(f"[bold]reqlake demo[/bold] in {shown_path(folder)}")
     console.print(CREDIT, style="dim", markup=False)
     for number, (name, title, step) in enumerate(STEPS, start=1):

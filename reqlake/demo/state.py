@@ -25,6 +25,7 @@ class Demo:
     folder: Path
     settings: Settings
     console: Console
+    users: int | None = None
     spec: DatasetSpec = field(default_factory=lambda: load_spec(SPEC))
     summary: Summary = field(default_factory=Summary)
     log: RawLog | None = None

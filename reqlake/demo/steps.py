@@ -25,8 +25,8 @@ from reqlake.show.verify import show_verification
 
 def make_raw_log(demo: Demo) -> None:
     """Write the raw log, and say what it is and which dirt it holds on purpose."""
-    with demo.console.status("building requests from 100,004 ratings"):
-        log = demo.log = write_raw_log(demo.folder)
+    with demo.console.status("building requests from ratings"):
+        log = demo.log = write_raw_log(demo.folder, users=demo.users)
     files = sorted(log.folder.glob("*.parquet"))
     demo.summary.raw_rows, demo.summary.raw_bytes = log.rows, sum(f.stat().st_size for f in files)
     console = demo.console
