@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.report import arguments, machine, publish
 from benchmarks.synthetic import Shape, long_history_spec, write_raw
@@ -61,9 +61,9 @@ def ingest(spark: SparkSession, settings: Settings, raw: str, tag: str) -> tuple
     return sum(report.seconds.values()) - around, around
 
 
-def measure(spark: SparkSession, settings: Settings, folder: Path, shape: Shape, order: Order, rounds: int) -> dict:
+def measure(spark: SparkSession, settings: Settings, shape: Shape, order: Order, rounds: int) -> dict[str, Any]:
     """Medians of one input."""
-    raw = str(folder / order)
+    raw = str(settings.home / "raw" / order)
     shutil.rmtree(raw, ignore_errors=True)
     size = sum(path.stat().st_size for path in write_raw(Path(raw), shape, order))
     spark.sql("CREATE NAMESPACE IF NOT EXISTS lake.bench")
@@ -115,7 +115,7 @@ def main() -> None:
         spark = build_session(settings)
         for order, conflicts in (("time", 0.0), ("random", 0.0), ("random", 0.02)):
             part = Shape(**{**vars(shape), "conflicts": conflicts})
-            rows.append(measure(spark, settings, home / "raw", part, order, rounds))
+            rows.append(measure(spark, settings, part, order, rounds))
     finally:
         shutil.rmtree(home, ignore_errors=True)
     clean = [row for row in rows if not row["conflicts"]]

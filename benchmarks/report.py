@@ -1,4 +1,4 @@
-"""How a benchmark says what it found: a table on the terminal, and `{name, machine, settings, rows, ratios}` as JSON."""
+"""How a benchmark tells: a table on the terminal, and `{name, machine, settings, rows, ratios}` as JSON."""
 
 from __future__ import annotations
 

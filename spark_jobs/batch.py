@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lakehouse.ledger import Member
 from spark_jobs.errors import BatchRefusedError
 from spark_jobs.files import RawFile, batch_id_of
 
@@ -15,6 +16,16 @@ class Batch:
     id: str
     files: tuple[RawFile, ...]
     known: tuple[RawFile, ...]
+
+    @property
+    def members(self) -> list[Member]:
+        """The new files as the ledger holds them."""
+        return [Member(file.member, file.path.name, file.rows) for file in self.files]
+
+    @property
+    def known_paths(self) -> tuple[str, ...]:
+        """Where the files lie that were passed over."""
+        return tuple(str(file.path) for file in self.known)
 
 
 def choose_batch(files: list[RawFile], published: dict[str, set[str]], given: str | None) -> Batch:
@@ -28,8 +39,8 @@ def choose_batch(files: list[RawFile], published: dict[str, set[str]], given: st
         if members != published[given]:
             missing, new = published[given] - members, members - published[given]
             raise BatchRefusedError(
-                f"batch {given!r} is published with other files: {len(new)} of these are not in it, {len(missing)} of its "
-                f"own are not here. Use another id for new files, or none"
+                f"batch {given!r} is published with other files: {len(new)} of these are not in it, "
+                f"{len(missing)} of its own are not here. Use another id for new files, or none"
             )
         return Batch(given, (), tuple(files))
     seen = {member for members in published.values() for member in members}

@@ -65,9 +65,9 @@ def request_checks(spec: DatasetSpec) -> list[Check]:
         if sequence.time is not None:
             times_name = columns[sequence.time]
             times = F.col(times_name)
+            checks.append(Check("null_event_time", times_name, F.exists(times, lambda x: x.isNull())))
             in_order = F.sort_array(times, asc=sequence.order == "oldest_first")
             checks.append(Check("sequence_out_of_order", times_name, in_order != times))
-            checks.append(Check("null_event_time", times_name, F.exists(times, lambda x: x.isNull())))
             checks.append(Check(EVENT, times_name, F.array_max(times) >= F.col("request_ts")))
     return checks
 

@@ -70,7 +70,8 @@ def find_source(name: str, files: list[RawFile], what: str) -> Source:
         if kind is None:
             hint = nearest(name, file.schema.names)
             raise RawDataError(
-                f"{file.path} has no column {name} ({what}).{hint} Map the spec to another column, or write the file again"
+                f"{file.path} has no column {name} ({what}).{hint} Map the spec to another column, or write the file "
+                f"again"
             )
         if first is None:
             first = Source(name, kind, file)
@@ -95,7 +96,9 @@ def typed(source: Source, wanted: FeatureType, unit: str | None, zone: str | Non
     if wanted.shape == "scalar":
         if pa.types.is_nested(kind):
             raise source.refuse(str(wanted), "declare it as a list or a vector")
-        return _scalar(source, raw, kind, wanted, unit, zone)
+        if wanted.element == "timestamp":
+            return _time(source, raw, kind, unit, zone), None
+        return _numbers(source, raw, kind, wanted, SPARK[wanted.element])
     if not pa.types.is_list(kind):
         raise source.refuse(str(wanted), "a list or vector needs a list column")
     element = kind.value_type
@@ -111,14 +114,6 @@ def typed(source: Source, wanted: FeatureType, unit: str | None, zone: str | Non
 def time_of(source: Source, unit: str | None, zone: str | None) -> Column:
     """A point in time as timestamp, UTC."""
     return _time(source, source.column(), source.type, unit, zone)
-
-
-def _scalar(
-    source: Source, raw: Column, kind: pa.DataType, wanted: FeatureType, unit: str | None, zone: str | None
-) -> tuple[Column, Column | None]:
-    if wanted.element == "timestamp":
-        return _time(source, raw, kind, unit, zone), None
-    return _numbers(source, raw, kind, wanted, SPARK[wanted.element])
 
 
 def _numbers(

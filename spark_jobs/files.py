@@ -68,7 +68,7 @@ def _expand(name: str) -> Iterator[Path]:
     if glob.has_magic(name):
         plain = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(name).parts))
         matches = [Path(p) for p in glob.glob(name, recursive=True)]  # noqa: PTH207
-        found = (match for match in matches if not _passed_over(match.relative_to(plain).parts))
+        found: Iterator[Path] = (match for match in matches if not _passed_over(match.relative_to(plain).parts))
     else:
         found = iter([Path(name)])
     for path in found:

@@ -66,13 +66,17 @@ def _in_our_words(text: str, settings: Settings) -> CatalogError | RawDataError 
     cause = next((line.strip() for line in text.splitlines() if any(m in line for m in (*UNWRITABLE, *UNREADABLE))), "")
     if any(mark in text for mark in UNWRITABLE):
         return CatalogError(
-            f"the warehouse {settings.catalog.warehouse} cannot be written: {cause}. Fix the permissions, make room, or "
-            f"set REQLAKE_HOME to a folder of yours"
+            f"the warehouse {settings.catalog.warehouse} cannot be written: {cause}. Fix the permissions, make "
+            f"room, or set REQLAKE_HOME to a folder of yours"
         )
     if "SQLITE_BUSY" in text or "database is locked" in text:
         return CatalogError(
-            f"the catalog {redact(settings.catalog.uri)} is locked by another process: wait for its commit and run this "
-            f"again, or use Postgres for concurrent writers"
+            f"the catalog {redact(settings.catalog.uri)} is locked by another process: wait for its commit and "
+            f"run this again, or use Postgres for concurrent writers"
+        )
+    if "CANNOT_MERGE_SCHEMAS" in text:
+        return RawDataError(
+            "the raw files hold one column under two types: write one of them again, or ingest them apart"
         )
     if any(mark in text for mark in UNREADABLE):
         return RawDataError(f"a raw file breaks off or is damaged: {cause}. Write it again")

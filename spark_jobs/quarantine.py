@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyiceberg.catalog import Catalog
+from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
+from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
 
 from lakehouse.catalog import catalog_errors
@@ -55,8 +57,12 @@ class Condemned:
 def ensure_quarantine(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> str:
     """The quarantine table's name, the table made where there is none."""
     name = spec.table("quarantine")
+    # By batch, because replacing a batch's rows is exact only where files hold one batch.
+    by_batch = PartitionSpec(PartitionField(3, 1000, IdentityTransform(), "batch"))
     with catalog_errors(settings):
-        catalog.create_table_if_not_exists(name, SCHEMA, properties={"format-version": "2", "reqlake.quarantine": "1"})
+        catalog.create_table_if_not_exists(
+            name, SCHEMA, partition_spec=by_batch, properties={"format-version": "2", "reqlake.quarantine": "1"}
+        )
     return name
 
 

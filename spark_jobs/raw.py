@@ -55,11 +55,11 @@ def open_raw(spark: SparkSession, spec: DatasetSpec, files: list[RawFile]) -> Ra
 
     for file in files:
         _refuse_nanoseconds(file)
+    columns, lossy = _columns(spec, files)
     same = len({tuple(zip(f.schema.names, map(plain, f.schema.types), strict=True)) for f in files}) == 1
     reader = spark.read.option("mergeSchema", str(not same).lower())
     frame = reader.parquet(*[file.path.as_uri() for file in files])
     raw = frame.select("*", F.col("_metadata.file_path").alias(FILE), F.col("_metadata.row_index").alias(ROW))
-    columns, lossy = _columns(spec, files)
     try:
         identified = raw.select(
             *[column.alias(name) for name, column in columns.items()],

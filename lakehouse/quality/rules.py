@@ -30,7 +30,9 @@ def _candidate_lists(spec: DatasetSpec) -> Iterator[Rule]:
     yield Rule("has_candidates", "every request has a candidate", "coalesce(size(item_id), 0) < 1")
     for column in spec.columns():
         if column.per_candidate and column.name != "item_id":
-            sizes = f"coalesce(size({column.name}), -1) <> size(item_id)"
+            size = f"size({column.name})"
+            # Ranks are the job's own books: a table that another writer made may lack them.
+            sizes = f"{size if column.role == 'rank' else f'coalesce({size}, -1)'} <> size(item_id)"
             yield Rule(f"{column.name}_parallel", f"{column.name} has one value per candidate", sizes)
         if column.per_candidate and not column.nullable:
             nulls = f"exists({column.name}, x -> x IS NULL)"

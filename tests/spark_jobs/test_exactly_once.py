@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import AuditError
 from lakehouse.settings import Settings
 from spark_jobs import ingest
+from spark_jobs.checks import request_checks
 from spark_jobs.errors import BatchRefusedError
 from tests.spark_jobs.conftest import published, rows_of
 from tests.support.datasets import SPECS, raw_log, reference_requests
@@ -109,13 +111,10 @@ def test_a_failed_validation_publishes_nothing_and_names_the_expectation(
 ) -> None:
     """The job's own checks are put out of action, so that the suite has to find the fault."""
     raw = raw_log(SPEC, users=4)
-    hours = [25] + [r["hour"] for r in raw.to_pylist()][1:]
-    raw = raw.set_column(raw.schema.get_field_index("hour"), raw.schema.field("hour"), [hours])
+    hours = [25, *raw["hour"].to_pylist()[1:]]
+    raw = raw.set_column(raw.schema.get_field_index("hour"), raw.schema.field("hour"), pa.array(hours, pa.int32()))
     user, request = raw["uid"][0].as_py(), raw["rid"][0].as_py()
-    monkeypatch.setattr("spark_jobs.wide.request_checks", lambda _: [])
-    monkeypatch.setattr(
-        "spark_jobs.wide.verdict", lambda _: __import__("pyspark.sql.functions", fromlist=["lit"]).lit(None)
-    )
+    monkeypatch.setattr("spark_jobs.wide.request_checks", lambda spec: request_checks(spec)[:1])
     with pytest.raises(AuditError, match="hour_in_range") as error:
         ingest.run(spark, settings, SPEC, [write(raw)])
     assert f"(user {user}, request {request})" in str(error.value)

@@ -60,7 +60,7 @@ def test_what_cannot_be_ingested_is_refused_by_name(make, says: str, tmp_path: P
 def test_nothing_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RawDataError, match="no raw files under"):
         find_files([tmp_path])
-    with pytest.raises(RawDataError, match="no raw file .*nowhere"):
+    with pytest.raises(RawDataError, match=r"no raw file .*nowhere"):
         find_files([tmp_path / "nowhere"])
     with pytest.raises(RawDataError, match="local paths"):
         find_files(["s3://bucket/log"])
