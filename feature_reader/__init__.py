@@ -1,6 +1,6 @@
 """Read request tables: an Iceberg snapshot becomes batches that hold each request once."""
 
-from feature_reader.batch import Jagged, Origin, RequestBatch
+from feature_reader.batch import Jagged, Origin, Position, RequestBatch
 from feature_reader.errors import (
     DataFileError,
     FilterError,
@@ -10,17 +10,22 @@ from feature_reader.errors import (
     StateError,
     UnsupportedError,
 )
+from feature_reader.measure import BenchReport, BenchRow, bench
+from feature_reader.origins import trace
 from feature_reader.plan import Plan, ReadUnit
 from feature_reader.reader import Reader
 from feature_reader.stats import ReaderStats
 
 __all__ = [
+    "BenchReport",
+    "BenchRow",
     "DataFileError",
     "FilterError",
     "Jagged",
     "MemoryBoundError",
     "Origin",
     "Plan",
+    "Position",
     "RanksDisagreeError",
     "ReadUnit",
     "Reader",
@@ -29,4 +34,6 @@ __all__ = [
     "RequestBatch",
     "StateError",
     "UnsupportedError",
+    "bench",
+    "trace",
 ]

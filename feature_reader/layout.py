@@ -107,6 +107,18 @@ def sequence_siblings(spec: DatasetSpec, schema: Schema) -> dict[str, tuple[Fiel
     return groups
 
 
+def measured_lists(
+    batch_by: str, schema: Schema, siblings: dict[str, tuple[Field, ...]]
+) -> tuple[tuple[int, ...], ...]:
+    """Field ids of the lists whose lengths are a request's size in candidates or tokens; alternatives together."""
+    if batch_by == "requests":
+        return ()
+    candidates = ((schema.find_field(ANCHOR).field_id,),)
+    if batch_by == "candidates":
+        return candidates
+    return candidates + tuple(tuple(f.field_id for f in fields) for fields in siblings.values())
+
+
 def _is_default(column: Column, spec: DatasetSpec) -> bool:
     if column.role == "rank" or column.name in ("user_id_raw", "request_id_raw", "item_id_raw"):
         return False

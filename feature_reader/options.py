@@ -16,6 +16,16 @@ def check_positive(**given: int) -> None:
             raise ReaderError(f"{name}={value}: give at least 1")
 
 
+def batch_unit(**given: int | None) -> tuple[str, int]:
+    """What batches are cut by, and how much of it: 64 requests unless exactly one of the three is given."""
+    chosen = {name: size for name, size in given.items() if size is not None}
+    if len(chosen) > 1:
+        raise ReaderError(f"{' and '.join(f'batch_{n}={s}' for n, s in chosen.items())}: give one of them")
+    name, size = next(iter(chosen.items()), ("requests", 64))
+    check_positive(**{f"batch_{name}": size})
+    return name, size
+
+
 def pinned_schema(table: Table, schema_id: int | None) -> Schema:
     """The schema of this id, the current one for None."""
     if schema_id is None:

@@ -7,6 +7,8 @@ position can be entered anywhere without replaying what came before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 UNITS, REQUESTS = 0, 1  # streams of the generator
@@ -55,6 +57,15 @@ class Order:
             return slots, numbers
         order = self._permutation(len(slots), REQUESTS, k)
         return slots[order], numbers[order]
+
+    def sizes(self, of_units: Sequence[np.ndarray]) -> np.ndarray:
+        """The size of each request in the epoch's order, int64 [requests], from those of each unit's requests."""
+        parts = [np.zeros(0, np.int64)]
+        for k in range(self.windows):
+            slots, numbers = self.requests_of(k)
+            edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(self._counts[self.units_of(k)])])
+            parts.append(np.concatenate([of_units[u] for u in self.units_of(k)])[edges[slots] + numbers])
+        return np.concatenate(parts)
 
     def _permutation(self, n: int, stream: int, index: int) -> np.ndarray:
         bits = np.random.Philox(key=self._key, counter=np.array([0, 0, index, stream], dtype=np.uint64))

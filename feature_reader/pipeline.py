@@ -20,10 +20,10 @@ import numpy as np
 from feature_reader.batch import RequestBatch
 from feature_reader.collate import Window
 from feature_reader.memory import while_decoding
+from feature_reader.origins import origin_of
 from feature_reader.plan import Plan
 from feature_reader.schedule import Piece, WindowShare
 from feature_reader.stats import ReaderStats
-from feature_reader.trace import origin_of
 
 
 @dataclass

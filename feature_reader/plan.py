@@ -14,11 +14,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 
+from feature_reader.columns import one_array
 from feature_reader.decode import Decoder
 from feature_reader.deletes import deleted_rows
 from feature_reader.errors import UnsupportedError
@@ -43,6 +45,8 @@ class ReadUnit:
     """Candidates of all rows, by the footer (a request without candidates counts as one)."""
     decoded_bytes: int
     """Bytes of the columns read, decoded, by the footer."""
+    sizes: np.ndarray | None = None
+    """Candidates or tokens of each request kept, where batches are cut by them."""
 
     @property
     def requests(self) -> int:
@@ -97,6 +101,8 @@ class Planner:
     row_filter: RowFilter
     files: DataFiles
     decoder: Decoder
+    measured: tuple[tuple[int, ...], ...] = ()
+    """Field ids of the lists whose lengths add up to a request's size; of each group the first that a file has."""
 
     def plan(self, snapshot_id: int | None) -> Plan:
         """Plan a snapshot. Raises DataFileError for an unreadable file, UnsupportedError for equality deletes."""
@@ -151,9 +157,21 @@ class Planner:
                 dropped += (rows if keep is None else len(keep)) - len(remain)
                 keep = remain if len(remain) < rows else None
             candidates, size = _size(footer, group, self.decoder)
-            units.append(ReadUnit(index, group, rows, keep, candidates, size))
+            sizes = self._sizes(path, group, keep) if self.measured else None
+            units.append(ReadUnit(index, group, rows, keep, candidates, size, sizes))
             first += rows
         return units, lost, dropped
+
+    def _sizes(self, path: str, group: int, keep: np.ndarray | None) -> np.ndarray:
+        present = self.files.footer(path).present
+        names = [
+            next(present[i] for i in ids if i in present) for ids in self.measured if any(i in present for i in ids)
+        ]
+        table = self.files.read(path, group, names)
+        total = np.zeros(table.num_rows, np.int64)
+        for name in names:
+            total += pc.fill_null(pc.list_value_length(one_array(table[name])), 0).to_numpy(zero_copy_only=False)
+        return total if keep is None else total[keep]
 
 
 def _sort_key(file: DataFile, schema: Schema) -> tuple[Any, ...]:

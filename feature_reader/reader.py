@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pyiceberg.catalog.noop import NoopCatalog
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from feature_reader.batch import Position, RequestBatch
@@ -18,13 +19,13 @@ from feature_reader.decode import Decoder
 from feature_reader.errors import ReaderError, StateError
 from feature_reader.files import DataFiles
 from feature_reader.filters import RowFilter
-from feature_reader.layout import build_layout, sequence_siblings
-from feature_reader.memory import divide, widest_window
-from feature_reader.options import check_positive, pinned_schema, pinned_snapshot
+from feature_reader.layout import build_layout, measured_lists, sequence_siblings
+from feature_reader.memory import batch_bytes, divide, widest_window
+from feature_reader.options import batch_unit, check_positive, pinned_schema, pinned_snapshot
 from feature_reader.order import Order
 from feature_reader.pipeline import Pipeline
-from feature_reader.plan import Plan, Planner
-from feature_reader.schedule import Share, shares, step_bounds
+from feature_reader.plan import Plan, Planner, ReadUnit
+from feature_reader.schedule import Share, Steps, shares, sized_bounds, step_bounds
 from feature_reader.state import ReaderState
 from feature_reader.stats import ReaderStats
 from lakehouse.catalog import open_catalog
@@ -44,7 +45,9 @@ class Reader:
 
     table           a PyIceberg table that reqlake made; its spec says what the columns are
     columns         names of the columns to read (a sequence's fields by themselves); every column a model wants if None
-    batch_requests  requests of a rank's batch
+    batch_requests  requests of a rank's batch; or, instead of them, at most so many
+    batch_candidates, batch_tokens  candidates, or events of all sequences and candidates together (the steps of an
+                    epoch then depend on its order; planning reads the lists' lengths)
     seed, shuffle   fix the order, together with epoch, snapshot and `window`
     window          read units (row groups) that are shuffled together; by default up to 8, fewer if memory_bytes is low
     row_filter      PyIceberg expression or text, `"request_ts < '2026-01-01T00:00:00+00:00'"`; applied exactly
@@ -64,7 +67,9 @@ class Reader:
         table: Table,
         *,
         columns: Iterable[str] | None = None,
-        batch_requests: int = 64,
+        batch_requests: int | None = None,
+        batch_candidates: int | None = None,
+        batch_tokens: int | None = None,
         seed: int = 0,
         shuffle: bool = True,
         window: int | None = None,
@@ -79,16 +84,23 @@ class Reader:
         tail: Tail = "pad",
         drop_last: bool = False,
     ) -> None:
-        check_positive(batch_requests=batch_requests, world_size=world_size, threads=threads, memory_bytes=memory_bytes)
+        check_positive(world_size=world_size, threads=threads, memory_bytes=memory_bytes)
+        self.batch_by, self.batch_size = batch_unit(
+            requests=batch_requests, candidates=batch_candidates, tokens=batch_tokens
+        )
         if not 0 <= rank < world_size:
             raise ReaderError(f"rank {rank} of world_size {world_size}: ranks go from 0 to {world_size - 1}")
         if window is not None:
             check_positive(window=window)
         if tail not in ("pad", "drop", "wrap"):
             raise ReaderError(f"tail {tail!r}: write 'pad', 'drop' or 'wrap'")
+        if tail == "wrap" and self.batch_by != "requests":
+            raise ReaderError(
+                f"tail 'wrap' with batch_{self.batch_by}: only batches of requests wrap, write 'pad' or 'drop'"
+            )
         self.table = table
         self.spec = table_spec(table)
-        self.batch_requests, self.seed, self.shuffle = batch_requests, seed, shuffle
+        self.seed, self.shuffle = seed, shuffle
         self.share = Share(rank, world_size)
         self.threads, self.memory_bytes = threads, memory_bytes
         self.tail: Tail = "drop" if drop_last else tail
@@ -101,8 +113,10 @@ class Reader:
         self._snapshot_id = pinned_snapshot(table, snapshot_id, tag)
         self._window = window
         self._files = DataFiles(table.io, table.name_mapping())
-        self._decoder = Decoder(self.layout, sequence_siblings(self.spec, schema))
-        self._planner = Planner(table, schema, self._filter, self._files, self._decoder)
+        siblings = sequence_siblings(self.spec, schema)
+        self._decoder = Decoder(self.layout, siblings)
+        self._measured = measured_lists(self.batch_by, schema, siblings)
+        self._planner = self._make_planner(schema)
         self._plan: Plan | None = None
         self._epoch = self._consumed = 0
         self._iteration: weakref.ref[Generator[RequestBatch, None, None]] | None = None
@@ -121,8 +135,10 @@ class Reader:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        schema = pinned_schema(self.table, self._schema_id)
-        self._planner = Planner(self.table, schema, self._filter, self._files, self._decoder)
+        self._planner = self._make_planner(pinned_schema(self.table, self._schema_id))
+
+    def _make_planner(self, schema: Schema) -> Planner:
+        return Planner(self.table, schema, self._filter, self._files, self._decoder, self._measured)
 
     # ---- what will be read ----------------------------------------------------------------------------------------
 
@@ -147,10 +163,17 @@ class Reader:
         """The order of one epoch."""
         return Order(self.plan.counts, window=self.window, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
 
+    def steps(self, epoch: int, consumed: int) -> Steps:
+        """The steps of an epoch after `consumed` of its requests."""
+        budget = self.batch_size * self.share.world_size
+        if self.batch_by == "requests":
+            return Steps(step_bounds(self.plan.requests, consumed, budget, self.tail))
+        sizes = self.order(epoch).sizes([u.sizes for u in self.plan.units if u.sizes is not None])
+        return Steps(sized_bounds(sizes, consumed, budget, self.tail), sizes)
+
     def __len__(self) -> int:
-        """Steps of a whole epoch, the same on every rank."""
-        full, rest = divmod(self.plan.requests, self.batch_requests * self.share.world_size)
-        return full + (rest > 0 and self.tail != "drop")
+        """Steps of the whole epoch that the reader stands in, the same on every rank."""
+        return len(self.steps(self._epoch, 0))
 
     @property
     def epoch(self) -> int:
@@ -251,11 +274,12 @@ class Reader:
     def _batches(self, share: Share) -> Generator[RequestBatch, None, None]:
         plan, start = self.plan, perf_counter()
         order = self.order(self._epoch)
-        bounds = step_bounds(order, self._consumed, self.batch_requests * self.share.world_size, self.tail)
-        unit_bytes, chunk_bytes = divide(plan.units, self.window, self.batch_requests, self.memory_bytes)
+        steps = self.steps(self._epoch, self._consumed)
+        size = batch_bytes(plan.units, self.batch_size, sized=self.batch_by != "requests")
+        unit_bytes, chunk_bytes = divide(plan.units, self.window, size, self.memory_bytes)
         pipeline = Pipeline(
             plan,
-            shares(order, bounds, share),
+            shares(order, steps, share),
             self._decode,
             threads=self.threads,
             unit_bytes=unit_bytes,
@@ -266,13 +290,12 @@ class Reader:
         for step, batch in pipeline:
             if first:
                 self.stats.first_batch_s, first = perf_counter() - start, False
-            self._consumed = min(int(bounds[step + 1]), order.requests)
+            self._consumed = min(int(steps.bounds[step + 1]), order.requests)
             self.stats.add(steps=1, requests=batch.R, candidates=batch.C, padding=batch.padding)
             yield replace(batch, after=Position(self._epoch, self._consumed))
             del batch  # or it would be held while the next one is awaited
-        self.stats.add(
-            dropped=max(0, order.requests - int(bounds[-1])), wrapped=max(0, int(bounds[-1]) - order.requests)
-        )
+        left = order.requests - int(steps.bounds[-1])
+        self.stats.add(dropped=max(0, left), wrapped=max(0, -left))
         self._epoch, self._consumed = self._epoch + 1, 0
 
     def _decode(self, number: int) -> RequestBatch:
@@ -287,6 +310,13 @@ class Reader:
             batch = self._decoder(table, present, f"{path}, row group {unit.row_group}")
         self.stats.add(units=1, decoded_bytes=batch.nbytes)
         return batch
+
+    def compressed_bytes(self, unit: ReadUnit) -> int:
+        """Bytes of a unit's columns as they lie in its file."""
+        footer = self._files.footer(self.plan.files[unit.file])
+        group = footer.metadata.row_group(unit.row_group)
+        names = [footer.present[f.field_id] for f in self._decoder.needs(footer.present)]
+        return sum(group.column(leaf).total_compressed_size for name in names for leaf in footer.leaves[name])
 
     def _stop(self) -> None:
         iteration = self._iteration() if self._iteration is not None else None

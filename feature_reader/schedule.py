@@ -49,72 +49,109 @@ class Share:
     workers: int = 1
 
 
-def shares(order: Order, bounds: np.ndarray, share: Share) -> Iterator[WindowShare]:
-    """The rank's windows, for the steps between `bounds` (positions, int64 [steps + 1], ascending).
+class Steps:
+    """The steps of (the rest of) an epoch: step i takes positions `bounds[i]:bounds[i + 1]`, int64 [steps + 1].
 
-    Bounds beyond the epoch's requests wrap around to its start. Windows without anything for this rank are left out.
+    `sizes` [requests], in the epoch's order, is what the ranks' shares of a step are evened out by; None: requests.
+    Bounds beyond the epoch's requests wrap around to its start.
     """
-    if len(bounds) < 2 or bounds[-1] == bounds[0]:
+
+    def __init__(self, bounds: np.ndarray, sizes: np.ndarray | None = None) -> None:
+        self.bounds = bounds
+        self._edges = None if sizes is None else np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def at(self, position: int) -> int:
+        """The step that takes a position."""
+        return int(np.searchsorted(self.bounds, position, side="right")) - 1
+
+    def from_step(self, step: int, stop: int) -> Steps:
+        """Steps `step … stop - 1` alone."""
+        cut = Steps(self.bounds[step : stop + 1])
+        cut._edges = self._edges
+        return cut
+
+    def deal(self, step: int, positions: np.ndarray, before: int, world_size: int) -> np.ndarray:
+        """The rank of each of a step's positions, taken in this order after those below `before`."""
+        low, high = int(self.bounds[step]), int(self.bounds[step + 1])
+        if self._edges is None:
+            base, extra = divmod(high - low, world_size)
+            cuts = np.arange(1, world_size) * base + np.minimum(np.arange(1, world_size), extra)
+            return np.searchsorted(cuts, np.arange(before - low, before - low + len(positions)), side="right")
+        sizes = self._edges[positions + 1] - self._edges[positions]
+        middle = self._edges[before] - self._edges[low] + np.cumsum(sizes) - sizes / 2
+        total = max(1, self._edges[high] - self._edges[low])
+        return np.asarray(np.minimum((middle * world_size / total).astype(np.int64), world_size - 1))
+
+
+def shares(order: Order, steps: Steps, share: Share) -> Iterator[WindowShare]:
+    """The rank's windows for these steps. Windows without anything for this rank are left out."""
+    if len(steps) < 1:
         return
-    total, at, stop = order.requests, int(bounds[0]), int(bounds[-1])
+    total, at, stop = order.requests, int(steps.bounds[0]), int(steps.bounds[-1])
+    given = 0  # requests of the step under way that the rank got from earlier windows
     while at < stop:
         lap, inside = divmod(at, total)
         k = order.window_at(inside)
-        end = min(int(order.starts[k + 1]) + lap * total, stop)
         first = int(order.starts[k]) + lap * total
-        slot, number = order.requests_of(k)
-        piece = _share_of(slot[at - first : end - first], number[at - first : end - first], at, bounds, share)
-        if piece is not None:
-            slots, slot = np.unique(piece.slot, return_inverse=True)
-            yield WindowShare(order.units_of(k)[slots], slot, piece.number, piece.pieces)
+        end = min(int(order.starts[k + 1]) + lap * total, stop)
+        slot, number = (x[at - first : end - first] for x in order.requests_of(k))
+        pieces, index, given = _pieces(slot, at, steps, share, given)
+        if pieces:
+            slots, mine = np.unique(slot[index], return_inverse=True)
+            yield WindowShare(order.units_of(k)[slots], mine, number[index], tuple(pieces))
         at = end
 
 
-def _share_of(slot: np.ndarray, number: np.ndarray, at: int, bounds: np.ndarray, share: Share) -> WindowShare | None:
-    """The rank's share of positions `at … at + len(slot) - 1`, which lie in one window."""
+def _pieces(slot: np.ndarray, at: int, steps: Steps, share: Share, given: int) -> tuple[list[Piece], np.ndarray, int]:
+    """The rank's pieces of positions `at … at + len(slot) - 1` (one window), and which of them they are."""
     end = at + len(slot)
-    first, last = (int(np.searchsorted(bounds, p, side="right")) - 1 for p in (at, end - 1))
-    pieces, chosen, start = [], [], 0
+    first, last = steps.at(at), steps.at(end - 1)
+    pieces: list[Piece] = []
+    chosen = [np.zeros(0, np.int64)]
+    start = 0
     for step in range(first + (share.worker - first) % share.workers, last + 1, share.workers):
-        low, high = int(bounds[step]), int(bounds[step + 1])
+        low, high = int(steps.bounds[step]), int(steps.bounds[step + 1])
         begin, finish = max(low, at), min(high, end)
-        here = np.arange(begin - at, finish - at)
-        padding = 0
+        mine = np.arange(begin - at, finish - at)
+        padding, earlier = 0, given if low < at else 0
         if share.world_size > 1:
-            here = here[np.argsort(slot[here], kind="stable")]
-            mine_low, mine_high = _part(high - low, share)
-            mine = here[max(0, mine_low - (begin - low)) : max(0, mine_high - (begin - low))]
-            if mine_high == mine_low and finish == high:
+            here = mine[np.argsort(slot[mine], kind="stable")]
+            mine = here[steps.deal(step, here + at, begin, share.world_size) == share.rank]
+            if finish == high and not len(mine) and not earlier:
                 mine, padding = here[:1], 1
-            here = mine
-        complete = finish == high
-        if len(here) or complete:
-            pieces.append(Piece(step, start, start + len(here), padding, complete))
-            chosen.append(here)
-            start += len(here)
-    if not pieces:
-        return None
-    index = np.concatenate(chosen)
-    return WindowShare(np.zeros(0, np.int64), slot[index], number[index], tuple(pieces))
+        given = earlier + len(mine)
+        if len(mine) or finish == high:
+            pieces.append(Piece(step, start, start + len(mine), padding, finish == high))
+            chosen.append(mine)
+            start += len(mine)
+    return pieces, np.concatenate(chosen), given
 
 
-def _part(size: int, share: Share) -> tuple[int, int]:
-    """The rank's part of a step of `size` requests: as even as can be, the first ranks one more."""
-    base, extra = divmod(size, share.world_size)
-    low = share.rank * base + min(share.rank, extra)
-    return low, low + base + (share.rank < extra)
-
-
-def step_bounds(order: Order, consumed: int, global_batch: int, tail: str) -> np.ndarray:
-    """Positions at which the steps begin and end, from `consumed` on: int64 [steps + 1].
+def step_bounds(requests: int, consumed: int, global_batch: int, tail: str) -> np.ndarray:
+    """Bounds of steps of `global_batch` requests each, from `consumed` on.
 
     `tail` says what becomes of the requests that do not fill the last global batch: `pad` makes a short step of them,
     `drop` leaves them out, `wrap` fills it from the epoch's start.
     """
-    left = order.requests - consumed
-    full, rest = divmod(left, global_batch)
+    full, rest = divmod(requests - consumed, global_batch)
     bounds = consumed + global_batch * np.arange(full + 1, dtype=np.int64)
     if rest == 0 or tail == "drop":
         return bounds
-    end = order.requests if tail == "pad" else int(bounds[-1]) + global_batch
+    end = requests if tail == "pad" else int(bounds[-1]) + global_batch
     return np.append(bounds, end)
+
+
+def sized_bounds(sizes: np.ndarray, consumed: int, budget: int, tail: str) -> np.ndarray:
+    """Bounds of steps of at most `budget` in size each, from `consumed` on; a larger request is a step by itself."""
+    edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    bounds, at = [consumed], consumed
+    while at < len(sizes):
+        following = int(np.searchsorted(edges, edges[at] + budget, side="right")) - 1
+        at = max(at + 1, following)
+        bounds.append(at)
+    if tail == "drop" and len(bounds) > 1:
+        bounds.pop()
+    return np.array(bounds, dtype=np.int64)

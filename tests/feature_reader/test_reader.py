@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pyiceberg.table import Table
 
-from feature_reader import Reader, ReaderError, RequestBatch
+from feature_reader import Reader, ReaderError, RequestBatch, trace
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import TableMissingError
 from lakehouse.schema import ensure_request_table
@@ -126,6 +126,51 @@ def test_ranks_make_equal_steps_and_share_every_request(
     assert all(sum(b.padding for b in s) == r.stats.padding for r, s in zip(readers, steps, strict=True))
 
 
+@hypothesis_settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    by=st.sampled_from(["candidates", "tokens"]),
+    size=st.integers(1, 300),
+    world=st.integers(1, 5),
+    window=st.integers(1, 13),
+    tail=st.sampled_from(["pad", "drop"]),
+)
+def test_batches_by_candidates_or_tokens_keep_to_their_size(
+    feed: Table, by: str, size: int, world: int, window: int, tail: Any
+) -> None:
+    options: dict[str, Any] = {"window": window, f"batch_{by}": size, "tail": tail}
+    readers = [Reader(feed, **options, rank=r, world_size=world) for r in range(world)]
+    ranks = [list(reader) for reader in readers]
+    assert {len(steps) for steps in ranks} == {len(Reader(feed, **options, world_size=world))}
+
+    def measure(batch: RequestBatch) -> np.ndarray:
+        tokens = batch["history_item_id"].lengths if by == "tokens" else 0
+        return (np.diff(batch.candidate_offsets) + tokens)[: batch.R - batch.padding]
+
+    for step in zip(*ranks, strict=True):
+        sizes = [measure(batch) for batch in step]
+        together = np.concatenate(sizes)
+        assert together.sum() <= size * world or len(together) == 1
+        even = together.sum() / world
+        assert all(abs(s.sum() - even) <= together.max() for s in sizes)
+    alone = ids(list(Reader(feed, window=window)))
+    together_ids = sorted(i for steps in ranks for i in ids(steps))
+    assert len(set(together_ids)) == len(together_ids) == len(alone) - readers[0].stats.dropped
+    assert tail == "drop" or together_ids == sorted(alone)
+
+
+def test_a_trace_names_the_rows_of_any_step_without_reading_them(feed: Table) -> None:
+    for rank in range(2):
+        reader = Reader(
+            feed, batch_requests=9, window=3, rank=rank, world_size=2, row_filter="hour >= 19 or user_id < 9"
+        )
+        traces = [trace(reader, step, epoch=1).places() for step in range(len(reader))]
+        assert reader.stats.units == 0
+        reader.epoch = 1
+        assert [batch.origin.places() for batch in reader if batch.origin is not None] == traces
+    with pytest.raises(ReaderError, match="step 99"):
+        trace(reader, 99)
+
+
 def test_a_rank_decodes_its_share_of_a_window_and_not_all_of_it(settings: Settings) -> None:
     spec = SPECS["feed"]
     requests = reference_requests(raw_log(spec, users=200, fanout=1, history=2), spec)
@@ -224,6 +269,8 @@ def test_open_by_name(settings: Settings) -> None:
         ({"snapshot_id": 1}, "no snapshot 1"),
         ({"snapshot_id": 1, "tag": "x"}, "give one of them"),
         ({"schema_id": 7}, "has schemas 0"),
+        ({"batch_candidates": 7, "batch_tokens": 9}, "batch_candidates=7 and batch_tokens=9: give one"),
+        ({"batch_tokens": 7, "tail": "wrap"}, "tail 'wrap' with batch_tokens"),
     ],
 )
 def test_options_that_cannot_work_are_refused(feed: Table, options: dict[str, Any], message: str) -> None:

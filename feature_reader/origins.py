@@ -9,7 +9,7 @@ import numpy as np
 from feature_reader.batch import Origin
 from feature_reader.errors import ReaderError
 from feature_reader.plan import Plan
-from feature_reader.schedule import WindowShare, shares, step_bounds
+from feature_reader.schedule import WindowShare, shares
 
 if TYPE_CHECKING:
     from feature_reader.reader import Reader
@@ -36,13 +36,13 @@ def trace(reader: Reader, step: int, epoch: int | None = None) -> Origin:
 
     Raises ReaderError for a step that the epoch does not have.
     """
-    if not 0 <= step < len(reader):
-        raise ReaderError(f"step {step}: an epoch of this reader has steps 0 to {len(reader) - 1}")
-    order = reader.order(reader.epoch if epoch is None else epoch)
-    bounds = step_bounds(order, 0, reader.batch_requests * reader.share.world_size, reader.tail)
+    epoch = reader.epoch if epoch is None else epoch
+    steps = reader.steps(epoch, 0)
+    if not 0 <= step < len(steps):
+        raise ReaderError(f"step {step}: epoch {epoch} of this reader has {len(steps)} steps, counted from 0")
     parts = [
         origin_of(reader.plan, window, piece.start, piece.stop)
-        for window in shares(order, bounds[step : step + 2], reader.share)
+        for window in shares(reader.order(epoch), steps.from_step(step, step + 1), reader.share)
         for piece in window.pieces
     ]
     return Origin.concat(parts)
