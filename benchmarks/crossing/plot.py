@@ -29,9 +29,11 @@ def roofline(result: dict[str, Any], path: Path) -> None:
         colour = COLOURS[row["form"]]
         axes.scatter(intensity, row["forward_tflops"], color=colour, marker=MARKS[row["kind"]], s=36)
     machine = result["machine"]
-    matmul, copy = machine["matmul TFLOP/s"], machine["copy GB/s"]
-    xs = [8, matmul * 1e3 / copy, 2048]
-    axes.plot(xs, [min(matmul, x * copy / 1e3) for x in xs], color="black", linewidth=1)
+    matmul, copy = machine["matmul TFLOP/s"], machine.get("copy GB/s")
+    axes.axhline(matmul, color="black", linewidth=1)
+    if copy:
+        xs = [8, matmul * 1e3 / copy]
+        axes.plot(xs, [x * copy / 1e3 for x in xs], color="black", linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="FLOP / byte", ylabel="TFLOP/s, forward", title=machine["card"])
     handles = [plt.Line2D([], [], color=c, marker="s", linestyle="", label=n) for n, c in COLOURS.items()]
     handles += [plt.Line2D([], [], color="black", marker=m, linestyle="", label=n) for n, m in MARKS.items()]

@@ -1,5 +1,8 @@
 """The theorem (deduplicated equals duplicated) and the paths without kernels, in fp64 to 1e-9."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from crossing_cases import CASES, NAMES, RAGGED, Case, error, oracle, run
@@ -150,3 +153,9 @@ def test_errors_name_what_is_wrong(monkeypatch):
     monkeypatch.setenv("REQLAKE_KERNELS", "fast")
     with pytest.raises(ValueError, match="choose reference, triton or auto"):
         crossing_attention(q, k_self, v_self, k, v, plan)
+
+
+def test_the_documented_example_runs():
+    text = (Path(__file__).parents[3] / "docs" / "kernels.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(example, "docs/kernels.md", "exec"), {})
