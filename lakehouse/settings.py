@@ -118,7 +118,7 @@ class Settings(BaseSettings):
             catalog = catalog.model_copy(
                 update={"uri": uri, "warehouse": catalog.warehouse or (home / "warehouse").as_uri()}
             )
-        if catalog.warehouse and "://" not in catalog.warehouse:
+        if catalog.warehouse and "://" not in catalog.warehouse and catalog.type != "rest":  # there it may be a name
             catalog = catalog.model_copy(update={"warehouse": Path(catalog.warehouse).expanduser().resolve().as_uri()})
         if catalog.type == "sql" and urlparse(catalog.uri).scheme.split("+")[0] not in (
             "sqlite",

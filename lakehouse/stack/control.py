@@ -167,7 +167,8 @@ def _died(stack: Stack, service: Service) -> ServiceError:
 
 def _make_catalog(stack: Stack) -> None:
     """PyIceberg makes the catalog's tables (V1); Spark and Trino expect to find them."""
-    open_catalog(load_settings(**stack.settings(("postgres",))))
+    catalog = stack.settings(("postgres",))["catalog"] | {"warehouse": stack.warehouse}
+    open_catalog(load_settings(catalog=catalog))
 
 
 def down(folder: Path, purge: bool = False) -> list[str]:

@@ -9,13 +9,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from pyarrow.fs import FileType, S3FileSystem
-
-from lakehouse.stack.errors import MissingProgramError, ServiceError
+from lakehouse.settings import load_settings
+from lakehouse.stack.catalog import make_bucket
+from lakehouse.stack.errors import MissingProgramError
 from lakehouse.stack.ports import LOOPBACK
 from lakehouse.stack.process import Command
 from lakehouse.stack.service import Say, Service
-from lakehouse.stack.state import BUCKET, REGION, Stack
+from lakehouse.stack.state import Stack
 
 # Left to itself, weed adds 10,000 to each port for gRPC: every one is set.
 _PORTS = {
@@ -76,23 +76,7 @@ def _command(stack: Stack) -> Command:
 
 
 def _ready(stack: Stack) -> None:
-    """Make the bucket, and see it."""
-    server = S3FileSystem(
-        endpoint_override=stack.s3_endpoint,
-        region=REGION,
-        access_key=stack.passwords["s3_access_key"],
-        secret_key=stack.passwords["s3_secret_key"],
-        allow_bucket_creation=True,
-        connect_timeout=2,
-        request_timeout=5,
-    )
-    if server.get_file_info(BUCKET).type is FileType.NotFound:
-        server.create_dir(BUCKET)
-    # A bucket is listed before a volume server has joined; only a write proves that data have a place.
-    with server.open_output_stream(f"{BUCKET}/.ready") as file:
-        file.write(b"ready")
-    if server.get_file_info(f"{BUCKET}/.ready").type is not FileType.File:
-        raise ServiceError(f"the S3 server lost a write to {BUCKET}")
+    make_bucket(load_settings(**stack.settings(("s3",))))
 
 
 SERVICE = Service("s3", tuple(_PORTS), (), _check, _prepare, _command, _ready, patience=45)

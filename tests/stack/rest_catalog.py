@@ -40,7 +40,7 @@ org.eclipse.jetty:jetty-security:11.0.25 861a0be80a4dfa7935a89113d4ac4ed76505f07
 org.eclipse.jetty:jetty-http:11.0.25 7ae3f8055557e6cea13980eaa37eaf9d546cd57a2d358aa7cb2e5de7c4946169
 org.eclipse.jetty:jetty-io:11.0.25 6d5859f4ce88156c86aac0fa62d27a768d8f100aa6da5c13a82ec3c9ea16a349
 org.eclipse.jetty:jetty-util:11.0.25 801ce0baaaf9a269fade7172dadd290c707f3bcdaf22b4292c323f6548b05959
-"""
+"""  # noqa: E501
 
 
 @contextmanager

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.table import Table
 
-from lakehouse.catalog import open_catalog
+from lakehouse.catalog import open_catalog, spark_catalog_conf
 from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings, load_settings
 from lakehouse.stack.config import merge_settings
@@ -84,6 +86,20 @@ def test_pyiceberg_writes_and_trino_reads(feed: Table, query: Callable[..., list
     assert as_of == [[feed.scan(snapshot_id=first).to_arrow().num_rows]]
 
 
+def documented() -> list[str]:
+    text = (Path(__file__).parents[2] / "docs" / "catalogs.md").read_text()
+    return re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("text", documented(), ids=lambda text: text.split("\n")[1])
+def test_documented_settings_are_accepted(text: str) -> None:
+    """Only that: what Glue and Hive answer to them is not tried here."""
+    given = tomllib.loads(text)
+    settings = load_settings(**given)
+    assert settings.catalog.warehouse.startswith(given.get("catalog", {}).get("warehouse", "file:"))
+    assert f"spark.sql.catalog.{settings.catalog.in_spark}.type" in spark_catalog_conf(settings)
+
+
 IN_SPARK = """
     import json, os, sys
     from lakehouse.settings import load_settings
@@ -92,7 +108,7 @@ IN_SPARK = """
         os.chdir(folder)
         settings = load_settings()
         spark = build_session(settings)
-        name = f"{settings.catalog.in_spark}.reqlake.feed_requests"
+        name = f"{settings.catalog.in_spark}.reqlake.spark_requests"
         table = spark.table(name)
         found = {
             "requests": table.count(),
@@ -110,13 +126,10 @@ def test_spark_reads_and_writes_what_pyiceberg_wrote(
     stack: Stack, lake: Settings, rest: Settings, tmp_path: Path, query: Callable[..., list]
 ) -> None:
     """In a process of its own that knows nothing but `reqlake.toml`, as `reqlake stack up` leaves it."""
-    spec = SPECS["feed"]
-    raw = reference_requests(raw_log(spec), spec)
+    raw = reference_requests(raw_log(SPECS["feed"]), SPECS["feed"])
+    spec = SPECS["feed"].model_copy(update={"name": "spark"})
     tables = []
     for settings in (lake, rest):
-        open_catalog(settings).create_namespace_if_not_exists("reqlake")
-        if open_catalog(settings).table_exists("reqlake.feed_requests"):
-            open_catalog(settings).drop_table("reqlake.feed_requests")
         tables.append(write_request_table(settings, spec, raw))
         sections = stack.settings(("postgres", "s3", "trino"))
         sections["catalog"] = {k: getattr(settings.catalog, k) for k in ("type", "name", "uri", "warehouse")}
@@ -140,4 +153,4 @@ def test_spark_reads_and_writes_what_pyiceberg_wrote(
     }
     assert [json.loads(line) for line in answer.stdout.splitlines()[-2:]] == [wanted, wanted]
     assert [table.refresh().scan().to_arrow().num_rows for table in tables] == [len(raw) + 7] * 2
-    assert query("SELECT count(*) FROM ro.reqlake.feed_requests") == [[len(raw) + 7]]
+    assert query("SELECT count(*) FROM ro.reqlake.spark_requests") == [[len(raw) + 7]]

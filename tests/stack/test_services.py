@@ -40,11 +40,11 @@ def states(folder: Path) -> dict[str, str]:
 
 def listening(pid: int) -> set[str]:
     """The addresses that a process (and its children: the same sockets) listens on, from /proc."""
-    inodes = {os.readlink(fd)[8:-1] for fd in Path(f"/proc/{pid}/fd").iterdir() if "socket:" in os.readlink(fd)}
-    lines = [
-        line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]
-    ]
-    return {line[1].rpartition(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes}
+    links = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    inodes = {link[8:-1] for link in links if link.startswith("socket:")}
+    tables = [Path(f"/proc/net/{kind}").read_text().splitlines()[1:] for kind in ("tcp", "tcp6")]
+    sockets = [line.split() for table in tables for line in table]
+    return {words[1].rpartition(":")[0] for words in sockets if words[3] == "0A" and words[9] in inodes}
 
 
 def test_a_day_in_the_life(folder: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_wrong_password_opens_nothing(stack: Stack) -> None:
     with pytest.raises(sqlalchemy.exc.OperationalError, match="password authentication failed"):
         sqlalchemy.create_engine(uri).connect()
     stranger = S3FileSystem(endpoint_override=stack.s3_endpoint, access_key="lake", secret_key="lake")
-    with pytest.raises(OSError, match="ACCESS_DENIED|INVALID_ACCESS_KEY|Access Denied"):
+    with pytest.raises(OSError, match=r"ACCESS_DENIED|INVALID_ACCESS_KEY|Access Denied"):
         stranger.get_file_info(FileSelector("lake"))
 
 
