@@ -51,7 +51,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def spark(jvm: None, settings: Settings) -> Any:
+def spark(jvm: None, settings: Settings) -> Any:  # noqa: ARG001
     return build_session(settings)
 
 

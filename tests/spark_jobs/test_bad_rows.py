@@ -27,19 +27,19 @@ def last(values: list[Any], value: Any) -> list[Any]:
 
 
 FEED: dict[str, tuple[str, Callable[[Row], Row]]] = {
-    "no user": ("null_key", lambda r: {"uid": None}),
-    "no request": ("null_key", lambda r: {"rid": None}),
-    "no time": ("null_key", lambda r: {"opened_at": None}),
-    "no item": ("bad_item", lambda r: {"iid": None}),
-    "label of 2": ("label_out_of_range", lambda r: {"click": 2.0}),
-    "infinite label": ("nan_or_infinity", lambda r: {"click": math.inf}),
-    "NaN candidate feature": ("nan_or_infinity", lambda r: {"price": math.nan}),
-    "candidate feature out of range": ("feature_out_of_range", lambda r: {"price": -1.0}),
-    "infinite request feature": ("nan_or_infinity", lambda r: {"score": -math.inf}),
-    "request feature out of range": ("feature_out_of_range", lambda r: {"hour": 24}),
+    "no user": ("null_key", lambda _: {"uid": None}),
+    "no request": ("null_key", lambda _: {"rid": None}),
+    "no time": ("null_key", lambda _: {"opened_at": None}),
+    "no item": ("bad_item", lambda _: {"iid": None}),
+    "label of 2": ("label_out_of_range", lambda _: {"click": 2.0}),
+    "infinite label": ("nan_or_infinity", lambda _: {"click": math.inf}),
+    "NaN candidate feature": ("nan_or_infinity", lambda _: {"price": math.nan}),
+    "candidate feature out of range": ("feature_out_of_range", lambda _: {"price": -1.0}),
+    "infinite request feature": ("nan_or_infinity", lambda _: {"score": -math.inf}),
+    "request feature out of range": ("feature_out_of_range", lambda _: {"hour": 24}),
     "event feature out of range": ("feature_out_of_range", lambda r: {"history_action": last(r["history_action"], 9)}),
     "lists of unequal length": ("list_length_mismatch", lambda r: {"history_action": r["history_action"][:-1]}),
-    "one list of a sequence missing": ("list_length_mismatch", lambda r: {"history_item_id": None}),
+    "one list of a sequence missing": ("list_length_mismatch", lambda _: {"history_item_id": None}),
     "an event at the request's time": (
         "event_not_before_request",
         lambda r: {"history_ts": last(r["history_ts"], r["opened_at"])},
@@ -51,7 +51,7 @@ FEED: dict[str, tuple[str, Callable[[Row], Row]]] = {
     ),
     "too many events": (
         "list_too_long",
-        lambda r: {
+        lambda _: {
             "history_item_id": [1] * 65,
             "history_action": [1] * 65,
             "history_ts": [T0 - timedelta(days=9)] * 65,

@@ -18,31 +18,31 @@ BROKEN: dict[str, tuple[str, Any]] = {
     "feed": {
         "click_parallel": lambda r: {"click": r["click"][:-1]},
         "position_ascending": lambda r: {"position": [9, *r["position"][1:]]},
-        "history_action_aligned": lambda r: {"history_action": [1]},
-        "history_max_length": lambda r: {"history_item_id": [1] * 65},
+        "history_action_aligned": lambda _: {"history_action": [1]},
+        "history_max_length": lambda _: {"history_item_id": [1] * 65},
         "history_ts_before_request": lambda r: {"history_ts": [r["request_ts"]]},
         "history_ts_in_order": lambda r: {"history_ts": [r["request_ts"] - timedelta(days=d) for d in (1, 2)]},
-        "hour_in_range": lambda r: {"hour": 24},
-        "score_finite": lambda r: {"score": float("nan")},
+        "hour_in_range": lambda _: {"hour": 24},
+        "score_finite": lambda _: {"score": float("nan")},
         "price_finite": lambda r: {"price": [float("-inf")] * len(r["price"])},
         "price_in_range": lambda r: {"price": [-1.0] * len(r["price"])},
         "click_in_range": lambda r: {"click": [2.0] * len(r["click"])},
         "history_action_in_range": lambda r: {"history_action": [7] * len(r["history_action"])},
     },
     "video": {
-        "taste_length": lambda r: {"taste": [1.0]},
+        "taste_length": lambda _: {"taste": [1.0]},
         "look_length": lambda r: {"look": [[1.0]] * len(r["item_id"])},
-        "taste_finite": lambda r: {"taste": [float("inf")] * 4},
+        "taste_finite": lambda _: {"taste": [float("inf")] * 4},
         "look_finite": lambda r: {"look": [[0.0, float("nan"), 0.0]] * len(r["item_id"])},
         "length_not_null": lambda r: {"length": [None] * len(r["item_id"])},
         "item_id_not_null": lambda r: {"item_id": [None] * len(r["item_id"])},
-        "has_candidates": lambda r: {"item_id": []},
+        "has_candidates": lambda _: {"item_id": []},
     },
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_each_broken_rule_is_named_with_the_request(name: str, spark: Any, settings: Settings) -> None:
+def test_each_broken_rule_is_named_with_the_request(name: str, spark: Any) -> None:
     spec = SPECS[name]
     requests = reference_requests(raw_log(spec, users=12, requests_per_user=2, fanout=6), spec)
     rows = [r for r in requests.to_pylist() if len(r["item_id"]) >= 3]
@@ -64,7 +64,7 @@ def test_each_broken_rule_is_named_with_the_request(name: str, spark: Any, setti
         report.require()
 
 
-def test_keys_and_masking(spark: Any, settings: Settings) -> None:
+def test_keys_and_masking(spark: Any) -> None:
     spec = SPECS["shop"]
     requests = reference_requests(raw_log(spec, users=3), spec)
     rows = requests.to_pylist()
