@@ -34,8 +34,15 @@ if TYPE_CHECKING:
 EXAMPLES = 20
 
 
-def run(spark: SparkSession, settings: Settings, spec: DatasetSpec, paths: Sequence[str | Path]) -> VerifyReport:
-    """Compare the request table with the raw files that it was made of, all of them.
+def run(
+    spark: SparkSession,
+    settings: Settings,
+    spec: DatasetSpec,
+    paths: Sequence[str | Path],
+    *,
+    examples: int = EXAMPLES,
+) -> VerifyReport:
+    """Compare the request table with the raw files that it was made of, all of them; `examples` differences are shown.
 
     Raises RawDataError for files that were not ingested or that are not given, TableMissingError, FormatError.
     """
@@ -51,7 +58,7 @@ def run(spark: SparkSession, settings: Settings, spec: DatasetSpec, paths: Seque
         log = open_raw(spark, spec, files)
         sides = Sides.of(spec, log, _pinned(spark, settings, table), quarantine, batches)
         try:
-            return _compare(spec, table, sides, started)
+            return _compare(spec, table, sides, started, examples)
         finally:
             sides.release()
 
@@ -80,11 +87,11 @@ def _pinned(spark: SparkSession, settings: Settings, table: Table) -> DataFrame:
     return spark.read.option("versionAsOf", str(snapshot.snapshot_id)).table(name)
 
 
-def _compare(spec: DatasetSpec, table: Table, sides: Sides, started: float) -> VerifyReport:
+def _compare(spec: DatasetSpec, table: Table, sides: Sides, started: float, examples: int) -> VerifyReport:
     days = _days(sides)
     requests = compare_requests(spec, sides)
     wrong_days = [day.day for day in days if not day.agrees]
-    found = find_differences(spec, sides, wrong_days, EXAMPLES) if wrong_days else (0, ())
+    found = find_differences(spec, sides, wrong_days, examples) if wrong_days else (0, ())
     snapshot = table.current_snapshot()
     return VerifyReport(
         dataset=spec.name,
