@@ -20,10 +20,8 @@ def score(
 ) -> None:
     """Score requests with a trained model into the dataset's scores table; run twice, it writes once.
 
-    A run scores its own held-out requests unless told otherwise, an export all requests of the current snapshot.
-
     Args:
-        model: A run's folder, or an export's.
+        model: A run's folder (its own held-out requests are scored, unless told otherwise), or an export's (all).
         table: The request table; else the model's own.
         snapshot: A snapshot id instead of the current one.
         where: A row filter, such as "request_ts >= '2026-01-01T00:00:00+00:00'".

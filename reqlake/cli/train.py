@@ -30,8 +30,6 @@ def train(
 ) -> None:
     """Train the DCAT ranker on a request table and export the best epoch. Ctrl-C keeps a checkpoint.
 
-    Options that are left out are as in training.TrainConfig (docs/training.md).
-
     Args:
         dataset: A spec file, a table's full name or a dataset's name.
         resume: Go on with the run of this folder instead of starting one.

@@ -73,7 +73,7 @@ def test_ctrl_c_ends_with_130_and_a_line(run: Run, monkeypatch: pytest.MonkeyPat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(app.doctor, "doctor", interrupted)
-    said = run("interrupted")
+    said = run("doctor")
     assert said.code == 130
     assert "nothing is half done" in said.err
     assert "Traceback" not in said.err
