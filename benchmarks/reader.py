@@ -1,0 +1,308 @@
+"""The reader beside bare decoding, PyIceberg's reader, and readers of the flat rows; its memory, plans and resumes.
+
+Long histories (1,024 events) at fan-out 24, files in the page cache, the same threads for all, interleaved rounds and
+medians. Flat readers run on a part of the rows, since one request's rows repeat its history 24 times. HF `datasets`
+is left out: it is not among the project's packages.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.typedef import Record
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from benchmarks.reader_data import flat_files, request_table
+from benchmarks.report import arguments, machine, publish
+from benchmarks.synthetic import Shape
+from feature_reader import Reader
+from feature_reader.arrays import tensor_of
+from feature_reader.collate import Window
+from lakehouse.catalog import local_path
+from lakehouse.settings import load_settings
+
+THREADS = 2
+BATCH = 256
+BOUND = 512 << 20
+
+
+class FlatRows(IterableDataset[dict[str, Any]]):
+    """Row groups of flat files as tensors, dealt to worker processes: what a plain PyTorch pipeline does."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.groups = [(p, g) for p in paths for g in range(pq.ParquetFile(p).num_row_groups)]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        for path, group in self.groups[worker.id :: worker.num_workers] if worker else self.groups:
+            yield flat_batch(pq.ParquetFile(path).read_row_group(group, use_threads=False).combine_chunks())
+
+
+def flat_batch(rows: pa.Table | pa.RecordBatch) -> dict[str, Any]:
+    """A plain collate of flat rows: values and offsets as tensors, strings as codes."""
+    out: dict[str, Any] = {}
+    for name in rows.schema.names:
+        column = rows[name]
+        array = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        if pa.types.is_list(array.type):
+            out[name] = tensor_of(array.flatten().view(_number(array.type.value_type)).to_numpy(zero_copy_only=False))
+            out[f"{name}.offsets"] = tensor_of(array.offsets.to_numpy().astype(np.int64))
+        elif pa.types.is_string(array.type):
+            out[name] = tensor_of(array.dictionary_encode().indices.to_numpy())
+        else:
+            out[name] = tensor_of(array.view(_number(array.type)).to_numpy(zero_copy_only=False))
+    return out
+
+
+def _number(kind: pa.DataType) -> pa.DataType:
+    return pa.int64() if pa.types.is_timestamp(kind) else kind
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def peak_memory(work: Callable[[], Any]) -> int:
+    """Most bytes that Arrow and numpy held during `work`, sampled."""
+    base, peak, done = pa.total_allocated_bytes(), [0], threading.Event()
+    tracemalloc.start()
+
+    def watch() -> None:
+        while not done.wait(0.0005):
+            peak[0] = max(peak[0], pa.total_allocated_bytes() - base + tracemalloc.get_traced_memory()[0])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+        tracemalloc.stop()
+    return peak[0]
+
+
+def reader(table: Table, **options: Any) -> Reader:
+    """A planned reader."""
+    made = Reader(table, **({"batch_requests": BATCH, "threads": THREADS, "memory_bytes": BOUND} | options))
+    made.plan  # noqa: B018 - made on first use
+    return made
+
+
+def drain(batches: Any) -> int:
+    """Take every batch, keep none."""
+    return sum(batch.C for batch in batches)
+
+
+def bare(planned: Reader) -> int:
+    """Decode the plan's row groups with the reader's columns and threads, and do nothing with them."""
+    names = [f.name for f in planned.layout.read]
+
+    def one(unit: Any) -> int:
+        with pq.ParquetFile(local_path(planned.plan.files[unit.file])) as file:
+            return file.read_row_group(unit.row_group, columns=names, use_threads=False).num_rows
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(pool.map(one, planned.plan.units))
+
+
+def pyiceberg(planned: Reader) -> int:
+    """PyIceberg's batch reader with the reader's own collate of each record batch: batches in file order."""
+    names = tuple(f.name for f in planned.layout.read)
+    present = {f.field_id: f.name for f in planned.layout.read}
+    done = 0
+    for chunk in planned.table.scan(selected_fields=names).to_arrow_batch_reader():
+        table = pa.Table.from_batches([chunk])
+        table = table.cast(pa.schema([pa.field(f.name, _small(f.type)) for f in table.schema]))
+        window = Window([planned._decoder(table, present, "batch")])  # noqa: SLF001
+        slot = np.zeros(BATCH, np.int64)
+        for start in range(0, table.num_rows, BATCH):
+            row = np.arange(start, min(start + BATCH, table.num_rows))
+            done += window.take(slot[: len(row)], row).R
+    return done
+
+
+def _small(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_list(kind):
+        return pa.list_(_small(kind.value_type))
+    return pa.string() if pa.types.is_large_string(kind) else kind
+
+
+def delete_some(planned: Reader, folder: Path, share: float) -> None:
+    """Let the reader plan with a position delete file that removes a share of the rows, as Spark leaves it."""
+    rng, paths, positions = np.random.default_rng(0), [], []
+    tasks = planned._planner._tasks(planned.plan.snapshot_id or 0)  # noqa: SLF001
+    for task in tasks:
+        gone = np.flatnonzero(rng.random(task.file.record_count) < share)
+        paths += [task.file.file_path] * len(gone)
+        positions += gone.tolist()
+    path = folder / "deletes.parquet"
+    pq.write_table(pa.table({"file_path": paths, "pos": positions}), path)
+    delete = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=path.as_uri(),
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=len(paths),
+        file_size_in_bytes=path.stat().st_size,
+    )
+    marked = [FileScanTask(t.file, {delete}, t.residual) for t in tasks]
+    object.__setattr__(planned._planner, "_tasks", lambda _: marked)  # noqa: SLF001
+    planned._plan = None  # noqa: SLF001
+    planned.plan  # noqa: B018
+
+
+def speeds(table: Table, flat: dict[str, list[Path]], folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
+    """Candidate rows per second of each way of reading."""
+    ours, in_order, with_deletes = reader(table), reader(table, shuffle=False), reader(table)
+    delete_some(with_deletes, folder, 0.01)
+    impressions = sum(u.candidates for u in ours.plan.units)
+    ways: dict[str, tuple[Callable[[], Any], int]] = {
+        "ours": (lambda: drain(ours), impressions),
+        "ours, not shuffled": (lambda: drain(in_order), impressions),
+        "ours, 1 % deleted": (lambda: drain(with_deletes), int(impressions * 0.99)),
+        "bare read_row_group": (lambda: bare(ours), impressions),
+        "PyIceberg + collate": (lambda: pyiceberg(ours), impressions),
+    }
+    for label, paths in flat.items():
+        rows = sum(pq.ParquetFile(p).metadata.num_rows for p in paths)
+        data = ds.dataset([str(p) for p in paths])
+
+        def scan(data: Any = data) -> None:
+            for chunk in data.scanner(batch_size=BATCH * 8, batch_readahead=4, fragment_readahead=THREADS).to_batches():
+                flat_batch(chunk)
+
+        loader = DataLoader(FlatRows(paths), batch_size=None, num_workers=THREADS)
+        ways[f"flat, pyarrow.dataset, {label}"] = (scan, rows)
+        ways[f"flat, DataLoader workers, {label}"] = (lambda loader=loader: sum(1 for _ in loader), rows)
+    for work, _ in ways.values():
+        work()  # warms the page cache, and workers' imports
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, (work, _rows) in ways.items():
+            times[name].append(seconds(work))
+    return {
+        name: {
+            "reader": name,
+            "candidate_rows_per_s": round(rows / median(times[name])),
+            "seconds": median(times[name]),
+        }
+        for name, (_, rows) in ways.items()
+    }
+
+
+def first_batches(table: Table, rounds: int) -> dict[str, float]:
+    """Seconds to the first batch after the plan, alone and with a window beside the bare decode of its groups."""
+    alone, windowed, groups, start, end = [], [], [], [], []
+    for _ in range(max(5, rounds)):
+        one, window = reader(table, window=1), reader(table, window=8)
+        alone.append(seconds(lambda: next(iter(one))))  # noqa: B023
+        windowed.append(seconds(lambda: next(iter(window))))  # noqa: B023
+        first = set(window.order(0).units_of(0).tolist())
+        part = reader(table, window=8)
+        part._plan = replace(part.plan, units=tuple(part.plan.units[u] for u in first))  # noqa: SLF001
+        groups.append(seconds(lambda: bare(part)))  # noqa: B023
+        for place, consumed in ((start, 0), (end, one.plan.requests - BATCH)):
+            resumed = reader(table, window=1)
+            resumed.load_state_dict(resumed.state_dict() | {"requests_consumed": consumed})
+            place.append(seconds(lambda: next(iter(resumed))))  # noqa: B023
+    return {
+        "first_batch_s": median(alone),
+        "first_window_over_bare_decode": median(windowed) / median(groups),
+        "resume_end_over_start": median(end) / median(start),
+    }
+
+
+def main() -> None:
+    """Measure, print, write."""
+    given = arguments("reader", __doc__ or "")
+    quick, rounds = given.quick, 1 if given.quick else 5
+    requests = 1024 if quick else 16384
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        settings = load_settings(home=home / "lake")
+        shape = Shape(requests=requests)
+        table = request_table(settings, "long", shape, row_group=128 if quick else 1024)
+        sample = replace(shape, requests=128 if quick else 768)
+        flat = {
+            f"{rows:,} rows a group, {'dictionary' if d else 'plain'}": flat_files(
+                home / f"flat-{rows}-{d}", sample, row_group=rows, dictionary=d
+            )
+            for rows, d in ((2000, True), (2000, False), (500, True))
+        }
+        rows = speeds(table, flat, home, rounds)
+        rate = {name: row["candidate_rows_per_s"] for name, row in rows.items()}
+        best_flat = max(value for name, value in rate.items() if name.startswith("flat"))
+        ratios = {
+            "over_best_flat_per_fanout": rate["ours"] / best_flat / shape.fanout,
+            "over_best_flat": rate["ours"] / best_flat,
+            "over_bare_decode": rate["ours"] / rate["bare read_row_group"],
+            "over_bare_decode_not_shuffled": rate["ours, not shuffled"] / rate["bare read_row_group"],
+            "over_pyiceberg": rate["ours"] / rate["PyIceberg + collate"],
+            "with_deletes_over_without": rate["ours, 1 % deleted"] / rate["ours"],
+        } | first_batches(table, rounds)
+        ratios |= memory(settings, table, quick)
+        files = request_table(
+            settings,
+            "many",
+            Shape(requests=2000 if quick else 80_000, fanout=2, history=4, requests_per_user=1),
+            row_group=1024,
+            buckets=200 if quick else 10_000,
+        )
+        planned = [reader(files) for _ in range(rounds)]
+        ratios["planned_files"] = float(len(planned[0].plan.files))
+        ratios["plan_10k_files_s" if not quick else "plan_200_files_s"] = median(r.stats.plan_s for r in planned)
+        publish(
+            "reader",
+            machine=machine("pyarrow", "pyiceberg", "torch", "numpy"),
+            settings={
+                "requests": requests,
+                "fanout": shape.fanout,
+                "history": shape.history,
+                "batch_requests": BATCH,
+                "threads": THREADS,
+                "memory_bytes": BOUND,
+                "rounds": rounds,
+                "flat_requests": sample.requests,
+                "decoded_bytes": reader(table).plan.decoded_bytes,
+            },
+            rows=list(rows.values()),
+            ratios=ratios,
+            out=given.out,
+        )
+
+
+def memory(settings: Any, table: Table, quick: bool) -> dict[str, float]:
+    """Peak bytes of Arrow and numpy over the bound, at 1, 4 and 16 times the decoded table, and beside PyIceberg's."""
+    ours = reader(table)
+    bound = 4 * max(u.decoded_bytes for u in ours.plan.units) + (16 << 20)
+    ratios = {"memory_over_pyiceberg": peak_memory(lambda: drain(reader(table, memory_bytes=bound)))}
+    ratios["memory_over_pyiceberg"] /= peak_memory(lambda: pyiceberg(ours))
+    worst = 0.0
+    for times in (1, 4) if quick else (1, 4, 16):
+        shape = Shape(requests=times * (256 if quick else 4096))
+        grown = request_table(settings, f"grown_{times}", shape, row_group=64 if quick else 1024)
+        limit = 4 * max(u.decoded_bytes for u in reader(grown).plan.units) + (16 << 20)
+        worst = max(worst, peak_memory(lambda: drain(reader(grown, memory_bytes=limit))) / limit)  # noqa: B023
+    return ratios | {"peak_over_bound": worst}
+
+
+if __name__ == "__main__":
+    main()
