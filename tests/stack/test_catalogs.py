@@ -70,8 +70,8 @@ def test_pyiceberg_writes_and_trino_reads(feed: Table, query: Callable[..., list
     )
 
     flat = query(
-        "SELECT request_id, position, item, clicked FROM ro.reqlake.feed_requests "
-        "CROSS JOIN UNNEST(position, item_id, click) AS u (position, item, clicked)"
+        "SELECT request_id, place, item, clicked FROM ro.reqlake.feed_requests "
+        "CROSS JOIN UNNEST(position, item_id, click) AS u (place, item, clicked)"
     )
     assert sorted(map(tuple, flat)) == sorted(
         (r["request_id"], *candidate)
