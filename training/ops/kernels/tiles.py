@@ -92,7 +92,8 @@ def safe(D: int, itemsize: int, rows: int, max_length: int) -> Tiles:
     columns = 16 if D * itemsize > 512 else 32
     warps = 2 if height == 16 else 4
     forward = Tile(height, columns, warps, 2)
-    one = Tile(height, columns, warps, 1 if wide else 2)
+    # fp32 of width 64 with two stages asks for 104 KiB
+    one = Tile(height, columns, warps, 1 if D * itemsize > 128 else 2)
     return Tiles(forward, one, dataclasses.replace(forward, stages=1 if wide else 2), one)
 
 
