@@ -12,7 +12,21 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, Suppress, subcommand
 
-from reqlake.cli import batches, demo, doctor, evaluate, ingest, query, report, score, spec, train, validate, verify
+from reqlake.cli import (
+    batches,
+    demo,
+    doctor,
+    evaluate,
+    ingest,
+    query,
+    report,
+    score,
+    spec,
+    stack,
+    train,
+    validate,
+    verify,
+)
 from reqlake.cli.failures import explain
 
 DESCRIPTION = """\
@@ -31,6 +45,7 @@ def commands() -> Any:
     specs = _group(check=spec.check, infer=spec.infer, show=spec.show)
     plans = _group(plan=batches.plan, preview=batches.preview)
     checks = _group(data=verify.data)
+    services = _group(up=stack.up, status=stack.status, down=stack.down, logs=stack.logs)
     named = {
         "spec": (specs, "Check, draft or show a dataset's spec."),
         "ingest": ingest.ingest,
@@ -42,6 +57,7 @@ def commands() -> Any:
         "train": train.train,
         "evaluate": evaluate.evaluate,
         "score": score.score,
+        "stack": (services, "Postgres, S3 and Trino on this machine, without Docker."),
         "doctor": doctor.doctor,
         "demo": demo.demo,
     }
