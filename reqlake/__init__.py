@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from lakehouse.spec import DatasetSpec, load_spec
     from lakehouse.spec.infer import infer_spec
     from serving.engine import Engine
+    from serving.scoring import score
     from spark_jobs.ingest import run as ingest
     from spark_jobs.session import build_session
     from training.config import TrainConfig
+    from training.evaluate import evaluate
     from training.loop import train
 
 HOMES = {
@@ -34,10 +36,12 @@ HOMES = {
     "Settings": "lakehouse.settings",
     "TrainConfig": "training.config",
     "build_session": "spark_jobs.session",
+    "evaluate": "training.evaluate",
     "infer_spec": "lakehouse.spec.infer",
     "ingest": "spark_jobs.ingest:run",
     "load_settings": "lakehouse.settings",
     "load_spec": "lakehouse.spec",
+    "score": "serving.scoring",
     "sql": "lakehouse.sql:",
     "train": "training.loop",
 }
@@ -52,10 +56,12 @@ __all__ = [
     "Settings",
     "TrainConfig",
     "build_session",
+    "evaluate",
     "infer_spec",
     "ingest",
     "load_settings",
     "load_spec",
+    "score",
     "sql",
     "train",
 ]

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from lakehouse.report.units import size, times
+from lakehouse.report.units import change, size
 from reqlake.demo.ratings import CREDIT
 
 
@@ -55,10 +55,8 @@ def show_summary(console: Console, summary: Summary, folder: Path) -> None:
     facts.add_row(
         "rows", f"{s.raw_rows:,} raw rows became {s.requests:,} requests; {s.quarantined:,} rows in quarantine"
     )
-    ordered = f"{size(s.raw_bytes_time_order)} in time order, {size(s.flat_sorted_bytes)} sorted"
-    flat = f"{size(s.raw_bytes)} as it lay, {ordered}"
-    facts.add_row("on disk", f"{size(s.table_bytes)}; the raw log {flat}: {times(s.dedup_factor)} smaller than sorted")
-    facts.add_row("decoded", f"{times(s.decoded_factor)} smaller than the flat rows, in whatever order")
+    facts.add_row("decoded", f"{change(s.decoded_factor)} bytes than the flat rows, in whatever order they lie")
+    facts.add_row("on disk", f"{size(s.table_bytes)}: {_against(s)}")
     facts.add_row("reader", f"{s.reader_candidates_per_s:,.0f} candidates a second")
     facts.add_row("ranker", f"AUC {s.auc:.3f}, {best} {s.baseline_auc[best]:.3f}; trained in {s.train_seconds:.0f} s")
     facts.add_row("scores", f"{s.scored_rows:,} rows written back")
@@ -69,6 +67,17 @@ def show_summary(console: Console, summary: Summary, folder: Path) -> None:
     console.print()
     console.print(_next(folder))
     console.print(Text(CREDIT, "dim"))
+
+
+def _against(summary: Summary) -> str:
+    """What the table's bytes on disk are against the flat rows, each factor with the layout it is against."""
+    layouts = (
+        ("the raw log as it lies", summary.raw_bytes),
+        ("in time order", summary.raw_bytes_time_order),
+        ("sorted by user and request", summary.flat_sorted_bytes),
+    )
+    table = max(summary.table_bytes, 1)
+    return "; ".join(f"{change(flat / table)} than {name} ({size(flat)})" for name, flat in layouts)
 
 
 def shown_path(path: Path) -> str:

@@ -16,7 +16,7 @@ def test_the_public_names() -> None:
     assert reqlake.__all__ == sorted(reqlake.HOMES)
     assert set(reqlake.__all__) == {
         *("DatasetSpec", "Engine", "Jagged", "Reader", "ReqlakeError", "RequestBatch", "Settings", "TrainConfig"),
-        *("build_session", "infer_spec", "ingest", "load_settings", "load_spec", "sql", "train"),
+        *("build_session", "evaluate", "infer_spec", "ingest", "load_settings", "load_spec", "score", "sql", "train"),
     }
 
 

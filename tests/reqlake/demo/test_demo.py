@@ -121,6 +121,14 @@ def test_the_questions_have_answers(tmp_path: Path, settings: Settings) -> None:
         assert all(None not in row.values() for row in rows.to_pylist())
 
 
+def test_a_layout_that_is_smaller_than_the_table_is_not_called_a_gain(tmp_path: Path, console: Console) -> None:
+    sizes = {"raw_bytes": 12_000_000, "raw_bytes_time_order": 12_000_000, "flat_sorted_bytes": 6_000_000}
+    show_summary(console, Summary(**sizes, table_bytes=10_000_000, decoded_factor=9.4, baseline_auc={"x": 0}), tmp_path)
+    assert "9.4× fewer bytes than the flat rows" in said(console)
+    assert "1.2× fewer than the raw log as it lies (12.0 MB)" in said(console)
+    assert "1.7× more than sorted by user and request (6.00 MB)" in said(console)
+
+
 def test_the_last_screen_names_the_credit_and_the_next_commands(tmp_path: Path, console: Console) -> None:
     summary = Summary(auc=0.84, baseline_auc={"global rate": 0.5, "logistic regression": 0.83}, table_bytes=1)
     show_summary(console, summary, tmp_path)
