@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 
+PIPED_WIDTH = 110  # a file and a log have no width; at rich's 80 the reports' tables are cut
+
 
 def out() -> Console:
     """Where results go."""
-    return Console(highlight=False)
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, width=PIPED_WIDTH if piped else None)
 
 
 def err() -> Console:

@@ -19,10 +19,10 @@ from reqlake.demo.summary import Summary, show_summary, shown_path
 
 STEPS = (
     ("raw_log", "A raw impression log from MovieLens", steps.make_raw_log),
-    ("ingest", "Ingest: one row per request, validated before it is published, then verified", steps.ingest),
+    ("ingest", "One row per request: deduplicated, validated, published, verified", steps.ingest),
     ("report", "What that is worth in bytes", steps.report),
     ("sql", "Three questions in SQL, without a server", steps.ask),
-    ("train", "Train the DCAT ranker from the reader, and test it against plain baselines", steps.train),
+    ("train", "Train the DCAT ranker, and test it against plain baselines", steps.train),
     ("score", "Score the held-out requests and write the scores back", steps.score),
 )
 

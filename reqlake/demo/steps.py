@@ -138,4 +138,6 @@ def _reader_speed(demo: Demo, table: str) -> float:
 
 
 def _show_sql(console: Console, text: str) -> None:
-    console.print(Padding(Syntax(text, "sql", theme="ansi_dark", background_color="default"), (0, 0, 0, 2)))
+    console.print(
+        Padding(Syntax(text, "sql", theme="ansi_dark", background_color="default", word_wrap=True), (0, 0, 0, 2))
+    )

