@@ -33,6 +33,9 @@ $(UV): constraints.txt
 demo: .venv/.demo  ## the main job on real data: raw log to scores, on the embedded default
 	@$(BIN)/reqlake demo
 
+compose-env: .venv/.demo  ## random passwords for docker compose, in .env
+	@$(BIN)/python -m lakehouse.stack.compose_env
+
 test: .venv/.dev  ## every test that needs no GPU
 	@$(BIN)/python -m pytest -m "not gpu"
 
@@ -58,4 +61,4 @@ clean:  ## remove what was built, the demo's lake included; .venv stays
 	@rm -rf build dist lake *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -exec rm -rf {} +
 
-.PHONY: help setup demo test test-gpu lint format bench-ingest bench-reader bench-kernels clean
+.PHONY: help setup demo compose-env test test-gpu lint format bench-ingest bench-reader bench-kernels clean

@@ -45,10 +45,9 @@ def _requests(log: SyntheticLog, requests: np.ndarray, spec: DatasetSpec) -> pa.
     shown = pa.concat_tables([log.table(rows[i : i + PART]).select(CANDIDATE) for i in range(0, len(rows), PART)])
     parallel = {name: shown[name].combine_chunks() for name in CANDIDATE}
     parallel["position"] = pa.array(np.tile(np.arange(fanout, dtype=np.int32), n))
-    parallel["candidate_rank"] = pa.array(np.zeros(n * fanout, np.int64))
     offsets = pa.array(np.arange(n + 1, dtype=np.int32) * fanout)
     columns |= {name: pa.ListArray.from_arrays(offsets, values) for name, values in parallel.items()}
-    columns |= {name: pa.array(np.zeros(n, np.int64)) for name in ("request_hash", "request_rank")}
+    columns |= {"request_hash": pa.array(np.zeros(n, np.int64))}
     return pa.table({field.name: columns[field.name] for field in arrow_schema(spec)})
 
 

@@ -226,8 +226,10 @@ def _laid_out(spec: DatasetSpec, how: Grouping, groups: DataFrame) -> DataFrame:
     lists = {name: F.col(f"kept.row.{name}") for name in row_columns(spec) if name not in ("request_ts", "row_version")}
     if spec.keys.position is None:
         lists["position"] = F.sequence(F.lit(0), F.size("kept") - 1)
-    lists["candidate_rank"] = F.col("kept.row._rank")
-    scalars = {"request_rank": F.col("_best._rank")}
+    scalars = {}
+    if spec.conflict != "split":
+        lists["candidate_rank"] = F.col("kept.row._rank")
+        scalars["request_rank"] = F.col("_best._rank")
     if spec.keys.row_version is not None:
         lists["candidate_version"] = F.col("kept.row.row_version")
         scalars["request_version"] = F.col("_best.row_version")

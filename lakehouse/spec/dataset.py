@@ -179,8 +179,10 @@ class DatasetSpec(Part):
         if keys.row_version is not None:
             yield Column("request_version", "rank", LONG, doc="row version that the request features come from")
             yield Column("candidate_version", "rank", LONG, doc="row version of each candidate")
-        yield Column("request_rank", "rank", LONG, doc="row hash that the request features come from")
-        yield Column("candidate_rank", "rank", LONG, doc="row hash of each candidate")
+        if self.conflict != "split":
+            # Under `split` a row's rank follows from what the table holds; a hash per candidate would not compress.
+            yield Column("request_rank", "rank", LONG, doc="row hash that the request features come from")
+            yield Column("candidate_rank", "rank", LONG, doc="row hash of each candidate")
 
     @cached_property
     def _columns(self) -> dict[str, Column]:
