@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.report import arguments, machine, publish
 from benchmarks.synthetic import Shape, long_history_spec, write_raw
+from lakehouse.schema import table_properties
 from lakehouse.settings import Settings, load_settings
 from spark_jobs.ingest import run
 from spark_jobs.session import build_session
@@ -68,11 +69,8 @@ def measure(spark: SparkSession, settings: Settings, shape: Shape, order: Order,
     size = sum(path.stat().st_size for path in write_raw(Path(raw), shape, order))
     spark.sql("CREATE NAMESPACE IF NOT EXISTS lake.bench")
     unchecked = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"check_conflicts": False})})
-    properties = {
-        "write.parquet.compression-codec": "zstd",
-        "write.parquet.page-size-bytes": str(8 << 20),
-        "write.parquet.dict-size-bytes": str(256 << 10),
-    }
+    layout = table_properties(long_history_spec("flat"))
+    properties = {k: v for k, v in layout.items() if k.startswith("write.parquet.")}
     ways: dict[str, Callable[[int], float | tuple[float, float]]] = {
         "scan": lambda _: scan(spark, raw),
         "flat_write": lambda i: flat_write(spark, raw, f"lake.bench.flat_{order}_{i}", properties),

@@ -105,10 +105,10 @@ class Dedup:
         return Condemned(faults, dict(sorted(counts.items())))
 
     def without(self, faulty: DataFrame) -> tuple[Dedup, bool]:
-        """The same batch without requests whose values broke a rule; and whether it has to be grouped anew.
+        """The same batch without requests whose values broke a rule; and whether other requests changed by that.
 
-        `faulty` holds the winners' places and `_fault`. Where such a request has sound variants beside it, its rows
-        may have given them their time, so the batch is grouped again; else its groups are left out.
+        `faulty` holds the winners' places and `_fault`. Where such a request has sound variants or condemned rows
+        beside it, it may have given them their time, so the batch is grouped again; else its groups are left out.
         """
         from pyspark.sql import functions as F
 
@@ -119,10 +119,15 @@ class Dedup:
         rows = self.rows.join(F.broadcast(places.persist()), ["_file_id", "_row_number"], "left")
         rows = rows.withColumn("_fault", F.coalesce("_fault", "_request_fault")).drop("_request_fault")
         key = ["user_id", "request_id"]
-        sound = self.groups.join(F.broadcast(faulty.select(*WINNER)), list(WINNER), "left_anti")
-        if not sound.join(bad.select(*key), key, "left_semi").isEmpty():
-            again = Dedup._group(self.spec, self.log, rows, self.check_conflicts)
-            self.groups.unpersist()
-            return again, True
-        groups = sound.persist()
-        return replace(self, rows=rows, groups=groups, books=Books.of(groups)), False
+        sound = self.groups.join(F.broadcast(faulty.select(*WINNER)), list(WINNER), "left_anti").persist()
+        beside = sound.join(bad.select(*key), key, "left_semi")
+        judged = bad.where((F.size("_late") > 0) | (F.size("_reaching") > 0))
+        if beside.isEmpty() and judged.isEmpty():
+            return replace(self, rows=rows, groups=sound, books=Books.of(sound)), False
+        again = Dedup._group(self.spec, self.log, rows, self.check_conflicts)
+        # What a group holds follows from its variant's rows and the request's time.
+        new = again.groups.join(sound, [*key, "request_hash", "request_ts"], "left_anti")
+        changed = not new.isEmpty()
+        sound.unpersist()
+        self.groups.unpersist()
+        return again, changed

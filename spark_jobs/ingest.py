@@ -142,26 +142,28 @@ def _write(lake: _Lake, dedup: Dedup, table: Table, batch: Batch, branch: str) -
     steps, target, members = lake.steps, f"{lake.requests}.branch_{branch}", members_json(batch.members)
     with steps.step("judge", "Judging the rows that cannot stay"):
         condemned = _judge(dedup, lake.settings)
-    with steps.step("write", f"Writing {dedup.books.requests:,} requests"):
-        requests = dedup.complete()
-        append_batch(_sound(requests), target, batch.id, members)
-        head = _head(table, branch)
-    if _added(head) == dedup.books.requests:
-        return dedup, condemned, head
-    with steps.step("write", "Leaving out requests whose values break a rule"):
-        dedup, anew = dedup.without(_faulty(requests))
-        condemned = _judge(dedup, lake.settings)
-        if anew:
-            lake.spark.sql(reset_branch(lake.requests, branch, head))
-            append_batch(_sound(dedup.complete()), target, batch.id, members)
+    says = f"Writing {dedup.books.requests:,} requests"
+    while True:
+        with steps.step("write", says):
+            requests = dedup.complete()
+            append_batch(_sound(requests), target, batch.id, members)
             head = _head(table, branch)
-    return dedup, condemned, head
+        if _added(head) == dedup.books.requests:
+            return dedup, condemned, head
+        with steps.step("redo", "Leaving out requests whose values break a rule"):
+            dedup, changed = dedup.without(_faulty(requests))
+            condemned = _judge(dedup, lake.settings)
+            if not changed:
+                return dedup, condemned, head
+            lake.spark.sql(reset_branch(lake.requests, branch, head))
+        # Rows that were late beside a bad row can be in time now, and bad themselves: each round condemns some.
+        says = f"Writing {dedup.books.requests:,} requests anew: bad rows had given some their time"
 
 
 def _judge(dedup: Dedup, settings: Settings) -> Condemned:
-    """The condemned rows. Raises BatchRefusedError where they are too large a share, or nothing else is left."""
+    """The condemned rows. Raises BatchRefusedError where the bad ones are too large a share, or nothing is left."""
     condemned = dedup.condemned()
-    share, ceiling = condemned.total / dedup.log.rows, settings.ingest.max_bad_share
+    share, ceiling = condemned.bad / dedup.log.rows, settings.ingest.max_bad_share
     if share > ceiling or not dedup.books.requests:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in condemned.counts.items())
         examples: dict[str, Row] = {}
@@ -169,7 +171,7 @@ def _judge(dedup: Dedup, settings: Settings) -> Condemned:
             examples.setdefault(f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"], row)
         shown = ", ".join(f"{why} at {_place(dedup, row)}" for why, row in list(examples.items())[:5])
         raise BatchRefusedError(
-            f"{condemned.total:,} of {dedup.log.rows:,} raw rows ({share:.1%}) would go to quarantine, the ceiling is "
+            f"{condemned.bad:,} of {dedup.log.rows:,} raw rows ({share:.1%}) would go to quarantine, the ceiling is "
             f"{ceiling:.1%}: nothing was published. Reasons: {counts}. Examples: {shown}. Mend the log or the spec, or "
             f"raise REQLAKE_INGEST__MAX_BAD_SHARE"
         )

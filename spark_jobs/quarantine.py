@@ -17,6 +17,7 @@ from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
 from lakehouse.catalog import catalog_errors
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
+from spark_jobs.checks import IMPRESSION
 from spark_jobs.raw import FILE, ROW, RawLog
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class Condemned:
     def total(self) -> int:
         """How many rows."""
         return sum(self.counts.values())
+
+    @property
+    def bad(self) -> int:
+        """How many of them are bad, and not merely an impression's older word."""
+        return self.total - self.counts.get(IMPRESSION, 0)
 
 
 def ensure_quarantine(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> str:

@@ -40,14 +40,19 @@ def jvm() -> Iterator[None]:
         SparkContext._active_spark_context.stop()
 
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.chdir(tmp_path)
+def embedded(folder: Path) -> Settings:
+    """An embedded lake in a folder, for a small JVM."""
     return load_settings(
-        home=tmp_path / "lake",
+        home=folder / "lake",
         spark={"master": "local[2]", "driver_memory": "1g", "shuffle_partitions": 2, "conf": QUICK},
         ingest={"max_bad_share": 1.0},
     )
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    return embedded(tmp_path)
 
 
 @pytest.fixture

@@ -40,13 +40,19 @@ def plain_ingest(rows: list[Row], rule: str) -> tuple[list[Row], list[tuple[str,
     """Requests, quarantined (reason, content), and the number of duplicates."""
     requests, quarantined, duplicates = [], [], 0
     by_request: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    unequal: list[Row] = []
     for row in rows:
         if row["click"] is not None and row["click"] > 1:
             quarantined.append(("label_out_of_range", content(row)))
         elif len(row["past_a"]) != len(row["past_b"]):
-            quarantined.append(("list_length_mismatch", content(row)))
+            unequal.append(row)
         else:
             by_request[row["u"], row["r"]].append(row)
+    for row in unequal:
+        # Of a row with two faults `split` tells the time's: it looks at the lists of rows that are in time.
+        beside = by_request.get((row["u"], row["r"]), []) if rule == "split" else []
+        is_late = bool(beside) and late(row, min(r["ts"] for r in beside))
+        quarantined.append(("request_ts_conflict" if is_late else "list_length_mismatch", content(row)))
     for (user, request), members in by_request.items():
         opened = min(row["ts"] for row in members)
         quarantined += [("request_ts_conflict", content(r)) for r in members if late(r, opened)]

@@ -121,6 +121,34 @@ def test_a_bad_variant_does_not_give_its_time_to_the_others(spark: Any, settings
     assert rows_of(published(settings, spec)) == rows_of(reference_requests(good, spec))
 
 
+def test_bad_rows_that_hide_bad_rows_that_hide_sound_ones(spark: Any, settings: Settings, write: Any) -> None:
+    """Without the bad row at 0 h the one at 7 h is in time, and without that one the sound one at 14 h."""
+    spec = SPECS["feed"]
+    good = raw_log(spec, users=2)
+    empty: Row = {"history_ts": [], "history_item_id": [], "history_action": []}
+    model = {**good.to_pylist()[0], "rid": 10_000, **empty}
+    chain = [
+        {**model, "iid": i, "opened_at": model["opened_at"] + timedelta(hours=7 * i), "score": score}
+        for i, score in enumerate([math.nan, math.inf, 0.5])
+    ]
+    raw = pa.concat_tables([good, pa.Table.from_pylist(chain, schema=RAW_SCHEMAS["feed"])])
+    report = run(spark, settings, spec, [write(raw)])
+    assert report.quarantined == {"nan_or_infinity": 2}
+    assert report.raw_rows == report.accepted_rows + report.duplicate_rows + 2
+    sound = pa.concat_tables([good, pa.Table.from_pylist(chain[2:], schema=RAW_SCHEMAS["feed"])])
+    assert rows_of(published(settings, spec)) == rows_of(reference_requests(sound, spec))
+
+
+def test_later_words_on_an_impression_do_not_refuse_the_batch(spark: Any, settings: Settings, write: Any) -> None:
+    spec = SPECS["feed"]
+    raw = raw_log(spec, users=4)
+    flipped = pa.Table.from_pylist([{**r, "click": 1 - r["click"]} for r in raw.to_pylist()], schema=raw.schema)
+    strict = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"max_bad_share": 0.0})})
+    report = run(spark, strict, spec, [write(pa.concat_tables([raw, flipped]))])
+    assert report.quarantined == {"impression_conflict": len(raw)}
+    assert report.accepted_rows == len(raw)
+
+
 def test_too_many_bad_rows_refuse_the_batch(spark: Any, settings: Settings, write: Any) -> None:
     spec = SPECS["shop"]
     rows = raw_log(spec, users=4).to_pylist()
