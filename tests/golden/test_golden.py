@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from pyiceberg.table import StaticTable
 
+from feature_reader import Reader
 from lakehouse.schema import table_spec
 from lakehouse.spec import load_spec
 from tests.support.datasets import SPECS, raw_log, reference_requests
@@ -38,3 +40,10 @@ def test_table_reads_with_its_spec_and_rows(golden: Path) -> None:
     rows = table.scan().to_arrow().sort_by([("user_id", "ascending"), ("request_id", "ascending")])
     spec = table_spec(table)
     assert rows.to_pylist() == reference_requests(raw_log(spec, users=4, requests_per_user=3), spec).to_pylist()
+
+
+def test_reader_state_goes_on_with_the_same_requests(golden: Path) -> None:
+    saved = json.loads((golden / "reader_state.json").read_text(encoding="utf-8"))
+    reader = Reader(open_table(golden), batch_requests=5, seed=11)
+    reader.load_state_dict(saved["state"])
+    assert [batch.request["request_id"].tolist() for batch in reader] == saved["following"]
