@@ -37,7 +37,7 @@ compose-env: .venv/.demo  ## random passwords for docker compose, in .env
 	@$(BIN)/python -m lakehouse.stack.compose_env
 
 test: .venv/.dev  ## every test that needs no GPU
-	@$(BIN)/python -m pytest -m "not gpu"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadgroup
 
 test-gpu: .venv/.dev  ## kernel and model tests on a CUDA device
 	@$(BIN)/python -m pytest -m gpu tests/training
