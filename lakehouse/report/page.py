@@ -11,7 +11,7 @@ from string import Template
 from lakehouse.report.charts import bars, histogram
 from lakehouse.report.dedup import DedupReport, Factor
 from lakehouse.report.distribution import Distribution
-from lakehouse.report.units import change, size, times
+from lakehouse.report.units import change, size
 
 
 def write_html(report: DedupReport, path: str | Path) -> Path:
@@ -98,10 +98,10 @@ def _column_rows(report: DedupReport) -> list[str]:
         sizes = (c.raw, c.time_order, c.flat_sorted, c.requests, c.decoded_flat, c.decoded_requests)
         cells = "".join(f"<td>{size(s) if s else '–'}</td>" for s in sizes)
         fewer = _fewer(c.decoded_flat, c.decoded_requests)
-        bar = f'<span class="bar" style="width:{fewer / largest * 82:.0f}px"></span>' if fewer else ""
+        bar = f'<span class="bar" style="width:{fewer / largest * 82:.0f}px"></span>' if fewer > 1 else ""
         rows.append(
             f'<tr><td>{escape(c.name)}{tag}</td><td class="kind">{escape(c.kind)}</td>{cells}'
-            f'<td>{times(fewer)}<span class="track">{bar}</span></td></tr>'
+            f'<td>{change(fewer)}<span class="track">{bar}</span></td></tr>'
         )
     return rows
 
