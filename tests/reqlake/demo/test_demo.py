@@ -55,6 +55,7 @@ def test_the_summary_has_exactly_the_promised_keys(tmp_path: Path) -> None:
 
 @pytest.mark.spark
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_whole_way_on_a_few_users(demo: SmallDemo) -> None:
     summary = demo.summary
     assert list(json.loads((demo.demo / "summary.json").read_text())) == KEYS
