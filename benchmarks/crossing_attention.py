@@ -1,13 +1,14 @@
 # ruff: noqa: SLF001 - torch._dynamo is how one sets its limits
 """Crossing attention and stacks of DCAT layers against everything torch offers, on one card.
 
-    python -m benchmarks.crossing_attention [--quick] [--parts kernels stack step] [--out FILE]
+    python -m benchmarks.crossing_attention [--quick] [--parts kernels stack step] [--out FILE] [--keep FILE]
 
-Writes {name, machine, settings, rows, ratios}. Medians of CUDA graph replays on random bf16 data with the L2
-flushed; every form is checked against fp64 first, and a wrong one takes part in no ratio. Forms: (a) duplicated,
-(b) expanded, (c) masked SDPA, (d) FlexAttention, (e) packed flash + merge, (f) cuDNN without the self token (a
-ceiling, as it computes less) and with a merge, (g) the plain stack compiled whole, (h) ours. (a) and (b) run on a
-sample of the candidates and are scaled to all. Needs torch, triton and this repository, nothing else.
+Writes {name, machine, settings, rows, ratios}; `kept` names the machine of parts taken from an earlier result.
+Medians of CUDA graph replays on random bf16 data with the L2 flushed; every form is checked against fp64 first, and a
+wrong one takes part in no ratio. Forms: (a) duplicated, (b) expanded, (c) masked SDPA, (d) FlexAttention, (e) packed
+flash + merge, (f) cuDNN without the self token (a ceiling, as it computes less) and with a merge, (g) the plain stack
+compiled whole, (h) ours. (a) and (b) run on a sample of the candidates and are scaled to all.
+Needs torch, triton and this repository, nothing else.
 """
 
 from __future__ import annotations
@@ -126,13 +127,17 @@ def stack_rows(width: int, layers: int, kind: str, ms: int, peak: float) -> list
     with torch.no_grad():
         first = None
         for name, make in makers.items():
-            run = make(net, batch)
-            out = run().float()
-            first = out if first is None else first
-            row = {**about, "form": name, "difference": error(out, first.double()), "ms": clock(run, ms)}
+            try:
+                run = make(net, batch)
+                out = run().double()
+                first = out if first is None else first
+                row = {**about, "form": name, "difference": error(out, first), "ms": clock(run, ms)}
+            except RuntimeError as failure:
+                rows.append({**about, "form": name, "failed": str(failure).splitlines()[0][:200]})
+                continue
             rows.append({**row, "tflops": flop / row["ms"] / 1e9, "share_of_matmul": flop / row["ms"] / 1e9 / peak})
         run, share, picked = stack.duplicated(net, batch, 1 << 16)
-        row = {"difference": error(run().float(), first[picked].double()), "ms": clock(run, ms) / share}
+        row = {"difference": error(run(), first[picked]), "ms": clock(run, ms) / share}
         rows.append({**about, "form": "duplicated", **row, "sampled_share": share})
     return rows
 
@@ -197,6 +202,7 @@ def ratios(rows: list[Row], ceilings: dict[str, Any]) -> dict[str, float]:
     plain = {"plain padded", "plain merged"}
     for width, name, kind in ((512, "512", "equal"), (1024, "1024", "equal"), (None, "ragged", "ragged")):
         here = [r for r in rows if r["part"] == "stack" and r["kind"] == kind and width in {None, r["shape"][0]}]
+        here = [r for r in here if r.get("difference", 1.0) < RIGHT]
         found[f"stack_over_compiled_{name}"] = pairs(here, plain)
     for kind, suffix in (("equal", ""), ("ragged", "_ragged")):
         here = [r for r in rows if r["part"] == "step" and r["kind"] == kind]
@@ -211,7 +217,9 @@ def pairs(rows: list[Row], others: set[str]) -> list[float]:
     out = []
     for shape in {tuple(r["shape"]) for r in rows}:
         here = {r["form"]: r["ms"] for r in rows if tuple(r["shape"]) == shape}
-        out.append(min(ms for form, ms in here.items() if form in others) / here["ours"])
+        other = [ms for form, ms in here.items() if form in others]
+        if other and "ours" in here:
+            out.append(min(other) / here["ours"])
     return out
 
 
@@ -220,19 +228,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three shapes, one stack, shorter medians")
     parser.add_argument("--parts", nargs="*", default=["kernels", "stack", "step"])
+    parser.add_argument("--keep", type=Path, help="an earlier result, for the parts of which nothing is measured now")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/crossing_attention.json"))
     options = parser.parse_args()
     torch._dynamo.config.recompile_limit = 64
+    earlier = json.loads(options.keep.read_text()) if options.keep else {"rows": []}
     about, ms, rows, began = machine(), 15 if options.quick else 25, [], time.monotonic()
     shapes = [SHAPES[i] for i in (0, 4, 5)] if options.quick else SHAPES
-    work: list[Callable[[], list[Row]]] = []
-    if "step" in options.parts:
-        work += [lambda kind=kind: step_rows(kind, ms) for kind in ("equal", "ragged")]
-    if "stack" in options.parts:
-        sizes = [(w, n, kind) for w, n in STACKS[: 1 if options.quick else None] for kind in ("equal", "ragged")]
-        work += [lambda s=s: stack_rows(*s, ms, about["matmul TFLOP/s"]) for s in sizes]
-    if "kernels" in options.parts:
-        work += [lambda s=s, kind=kind: kernel_rows(s, kind, ms) for s in shapes for kind in ("equal", "ragged")]
+    sizes = [(w, n, kind) for w, n in STACKS[: 1 if options.quick else None] for kind in ("equal", "ragged")]
+    jobs: dict[str, list[Callable[[], list[Row]]]] = {
+        "kernels": [lambda s=s, kind=kind: kernel_rows(s, kind, ms) for s in shapes for kind in ("equal", "ragged")],
+        "stack": [lambda s=s: stack_rows(*s, ms, about["matmul TFLOP/s"]) for s in sizes],
+        "step": [lambda: [*step_rows("equal", ms), *step_rows("ragged", ms)]],
+    }
+    work = [job for part in options.parts for job in jobs[part]]
     for job in work:
         try:
             new = job()
@@ -246,10 +255,15 @@ def main() -> None:
         if Health.broken:
             raise SystemExit("a kernel fell back to plain torch: nothing here would be ours")
         settings = {"quick": options.quick, "milliseconds": ms, "minutes": round((time.monotonic() - began) / 60, 1)}
-        result = {"name": "crossing_attention", "machine": about, "settings": settings, "rows": rows}
+        result = {"name": "crossing_attention", "machine": about, "settings": settings}
+        kept = [r for r in earlier["rows"] if r["part"] not in {new["part"] for new in rows}]
+        if kept:
+            parts = sorted({r["part"] for r in kept})
+            result["kept"] = {"parts": parts, "machine": earlier["machine"], "settings": earlier["settings"]}
+        result |= {"rows": rows + kept, "ratios": ratios(rows + kept, about)}
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps({**result, "ratios": ratios(rows, about)}, indent=1) + "\n")
-    print(json.dumps({"machine": about, "ratios": ratios(rows, about)}, indent=1))
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({key: result[key] for key in ("machine", "ratios")}, indent=1))
 
 
 if __name__ == "__main__":

@@ -193,7 +193,8 @@ def expanded(problem: Problem, tokens: int = 1 << 15) -> tuple[Outcome, Outcome,
     q, k_self, v_self, k, v, do = problem.tensors
     plan, longest = problem.plan, max(problem.lengths)
     starts = plan.context_offsets.tolist()
-    rows = torch.full((len(picked), longest + 1), plan.T)
+    # padding names every row in turn: the backward sums by row, and would do it one by one if all named the same
+    rows = torch.arange(len(picked) * (longest + 1)).view(len(picked), -1) % plan.T
     mask = torch.zeros(len(picked), 1, 1, longest + 1, dtype=torch.bool)
     for i, (r, c) in enumerate(picked):
         n = problem.lengths[r]

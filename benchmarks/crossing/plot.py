@@ -38,7 +38,7 @@ def roofline(result: dict[str, Any], path: Path) -> None:
     handles = [plt.Line2D([], [], color=c, marker="s", linestyle="", label=n) for n, c in COLOURS.items()]
     handles += [plt.Line2D([], [], color="black", marker=m, linestyle="", label=n) for n, m in MARKS.items()]
     axes.legend(handles=handles, fontsize=8)
-    figure.savefig(path / "crossing_roofline.svg", bbox_inches="tight")
+    figure.savefig(path / "crossing_roofline.svg", bbox_inches="tight", metadata={"Date": None})
 
 
 def tile_map(path: Path) -> None:
@@ -66,7 +66,7 @@ def tile_map(path: Path) -> None:
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_visible(False)
-    figure.savefig(path / "crossing_tiles.svg", bbox_inches="tight")
+    figure.savefig(path / "crossing_tiles.svg", bbox_inches="tight", metadata={"Date": None})
 
 
 def main() -> None:
