@@ -8,6 +8,7 @@ opening the table, the suite, publishing and the ledger are told apart as `aroun
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -82,6 +83,7 @@ def measure(spark: SparkSession, settings: Settings, shape: Shape, order: Order,
     for i in range(rounds + 1):
         for name, way in ways.items():
             seconds = way(i)
+            print(f"{order} {shape.conflicts} round {i} {name}: {seconds}", file=sys.stderr)
             if i == 0:
                 continue  # warms the JVM
             if isinstance(seconds, tuple):
@@ -104,8 +106,8 @@ def measure(spark: SparkSession, settings: Settings, shape: Shape, order: Order,
 def main() -> None:
     """Run, print, write."""
     given = arguments("ingest", __doc__ or "")
-    shape = Shape(requests=200, history=64) if given.quick else Shape(requests=2500)
-    rounds = 1 if given.quick else 3
+    shape = Shape(requests=200, history=64) if given.quick else Shape(requests=1200)
+    rounds = 1 if given.quick else 2
     home = Path(tempfile.mkdtemp(prefix="reqlake-bench-"))
     rows = []
     try:

@@ -23,6 +23,7 @@ NEEDED = {
 UNWRITABLE = (
     "Permission denied",
     "Not a directory",
+    "is not a directory",
     "Read-only file system",
     "Mkdirs failed",
     "AccessDenied",
