@@ -20,7 +20,21 @@ import docstring_parser
 from pydantic_core import PydanticUndefined
 
 from lakehouse.spec import DatasetSpec, fields
-from reqlake.cli import batches, demo, doctor, evaluate, ingest, query, report, score, spec, train, validate, verify
+from reqlake.cli import (
+    batches,
+    demo,
+    doctor,
+    evaluate,
+    ingest,
+    query,
+    report,
+    score,
+    spec,
+    stack,
+    train,
+    validate,
+    verify,
+)
 
 PART = re.compile(r"(<!-- (fields|command) ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COMMANDS: dict[str, Callable[..., object]] = {
@@ -37,6 +51,10 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "score": score.score,
+    "stack up": stack.up,
+    "stack status": stack.status,
+    "stack down": stack.down,
+    "stack logs": stack.logs,
     "doctor": doctor.doctor,
     "demo": demo.demo,
 }
@@ -81,7 +99,7 @@ def command_section(name: str) -> str:
             usage.append(word if parameter.default is parameter.empty else f"[{word}]")
             rows.append(f"| `{word}` | | {text} |")
         else:
-            default = "" if parameter.default in (None, False, ()) else f"`{parameter.default}`"
+            default = "" if parameter.default in (None, False, (), "") else f"`{parameter.default}`"
             rows.append(f"| `--{parameter.name.replace('_', '-')}` | {default} | {text} |")
             usage = usage if usage[-1] == "[OPTIONS]" else [*usage, "[OPTIONS]"]
     said = "\n\n".join(" ".join(p.split()) for p in (doc.short_description, doc.long_description) if p)

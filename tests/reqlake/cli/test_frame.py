@@ -15,6 +15,7 @@ from tests.reqlake.cli.conftest import Run
 COMMANDS = [
     *("spec check", "spec infer", "spec show", "ingest", "validate", "report", "verify data", "query"),
     *("batches plan", "batches preview", "train", "evaluate", "score", "doctor", "demo"),
+    *("stack up", "stack status", "stack down", "stack logs"),
 ]
 HEAVY = ("torch", "pyspark", "pyarrow", "pandas", "numpy", "pydantic", "duckdb", "pyiceberg", "great_expectations")
 
