@@ -7,8 +7,10 @@ Everything static is set here, and only here: the catalog, the jars, UTC, the wo
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +84,7 @@ def build_session(settings: Settings, *, wheel_java: bool = False) -> SparkSessi
             session.conf.set(key, value)
         return session
     log = _log_file(settings)
-    with _environment(settings, wheel_java), log.open("ab") as sink:
+    with _environment(settings, wheel_java), _own_ctrl_c(), log.open("ab") as sink:
         spark_conf = SparkConf().setAppName("reqlake").setAll(list(conf.items()))
         try:
             gateway = launch_gateway(  # type: ignore[no-untyped-call]
@@ -115,6 +117,21 @@ def _log_file(settings: Settings) -> Path:
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="reqlake-logs-"))
     return folder / "spark.log"
+
+
+@contextmanager
+def _own_ctrl_c() -> Iterator[None]:
+    """Keep this process's answer to Ctrl-C.
+
+    PySpark puts one of its own there, which calls the JVM on the connection that the interrupted call still reads from:
+    what comes of that is a Py4JError, not a KeyboardInterrupt. A JVM without its parent ends by itself.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ EXTRAS = {
 
 def explain(error: BaseException) -> int:
     """Say what went wrong; the exit code: 1, or 130 after Ctrl-C."""
-    if isinstance(error, KeyboardInterrupt):
+    if _interrupted(error):
         return _say("stopped. What was published stays, nothing is half done: run the same command again to go on", 130)
     if type(error).__name__ == "StoppedError":  # training's own answer to Ctrl-C; its module would load torch
         return _say(str(error), 130)
@@ -34,6 +34,15 @@ def explain(error: BaseException) -> int:
     first = next(iter(str(error).splitlines()), "")
     what = f"unexpected {type(error).__name__}: {first}"
     return _say(f"{what}\nThis is a fault in reqlake: please report it with what `--debug` adds")
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Ctrl-C itself, or an error that came of it: a call to Spark that was cut short makes the ones after it fail."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _say(text: str, code: int = 1) -> int:

@@ -80,6 +80,13 @@ def test_ctrl_c_ends_with_130_and_a_line(run: Run, monkeypatch: pytest.MonkeyPat
     assert "Traceback" not in said.err
 
 
+def test_an_error_that_came_of_ctrl_c_is_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = ConnectionError("Spark does not answer")
+    failed.__context__ = KeyboardInterrupt()
+    assert explain(failed) == 130
+    assert "nothing is half done" in capsys.readouterr().err
+
+
 def test_a_missing_extra_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")) == 1
     assert "pip install 'reqlake[train]'" in capsys.readouterr().err
