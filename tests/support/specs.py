@@ -41,7 +41,7 @@ SPECS: dict[str, DatasetSpec] = {
                 "category": {"type": "int", "embedding": "category"},
             },
             "labels": {"click": {"type": "float", "range": [0, 1]}},
-            "embeddings": {"item": {"rows": 512, "dim": 8}, "category": {"rows": 32, "dim": 4}},
+            "embeddings": {"item": {"rows": 512, "dim": 8}, "category": {"rows": 4096, "dim": 4}},
             "partition": {"grain": "day", "buckets": 2},
         }
     ),
