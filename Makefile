@@ -37,6 +37,9 @@ compose-env: .venv/.demo  ## random passwords for docker compose, in .env
 	@$(BIN)/python -m lakehouse.stack.compose_env
 
 test: .venv/.dev  ## every test that needs no GPU
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not exhaustive" -n 2 --dist loadgroup
+
+test-all: .venv/.dev  ## the exhaustive cases too: every tile compiled for every card
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadgroup
 
 test-gpu: .venv/.dev  ## kernel and model tests on a CUDA device
@@ -61,4 +64,4 @@ clean:  ## remove what was built, the demo's lake included; .venv stays
 	@rm -rf build dist lake *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -exec rm -rf {} +
 
-.PHONY: help setup demo compose-env test test-gpu lint format bench-ingest bench-reader bench-kernels clean
+.PHONY: help setup demo compose-env test test-all test-gpu lint format bench-ingest bench-reader bench-kernels clean

@@ -76,7 +76,7 @@ def test_the_largest_tiles_fit(capability, D, itemsize, kernel):
     check_tile(capability, D, itemsize, kernel, max(largest, key=lambda t: t.rows * t.columns * t.stages))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
 @pytest.mark.parametrize("itemsize", [2, 4])
 @pytest.mark.parametrize("D", WIDTHS)
