@@ -113,7 +113,8 @@ def main() -> None:
     try:
         settings = load_settings(home=home, ingest={"max_bad_share": 1.0})
         spark = build_session(settings)
-        for order, conflicts in (("time", 0.0), ("random", 0.0), ("random", 0.02)):
+        inputs: tuple[tuple[Order, float], ...] = (("time", 0.0), ("random", 0.0), ("random", 0.02))
+        for order, conflicts in inputs:
             part = Shape(**{**vars(shape), "conflicts": conflicts})
             rows.append(measure(spark, settings, part, order, rounds))
     finally:
