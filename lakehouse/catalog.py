@@ -22,8 +22,11 @@ from lakehouse.settings import Settings
 
 
 def local_path(uri: str) -> Path:
-    """The local path of `file:///x`, `file:/x` or `x`: PyIceberg and Spark write the same place differently."""
-    return Path(unquote(urlparse(uri).path)) if uri.startswith("file:") else Path(uri)
+    """The local path of `file:///x`, `file:/x` or `x`: PyIceberg and Spark write the same place differently.
+
+    Neither of them encodes or decodes: `%20` is three characters of a name.
+    """
+    return Path(urlparse(uri).path) if uri.startswith("file:") else Path(uri)
 
 
 @contextmanager

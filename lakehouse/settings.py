@@ -116,10 +116,11 @@ class Settings(BaseSettings):
         if catalog.type == "sql":
             uri = catalog.uri or f"sqlite:///{home / 'catalog.db'}"
             catalog = catalog.model_copy(
-                update={"uri": uri, "warehouse": catalog.warehouse or (home / "warehouse").as_uri()}
+                update={"uri": uri, "warehouse": catalog.warehouse or _file_uri(home / "warehouse")}
             )
         if catalog.warehouse and "://" not in catalog.warehouse and catalog.type != "rest":  # there it may be a name
-            catalog = catalog.model_copy(update={"warehouse": Path(catalog.warehouse).expanduser().resolve().as_uri()})
+            folder = Path(catalog.warehouse).expanduser().resolve()
+            catalog = catalog.model_copy(update={"warehouse": _file_uri(folder)})
         if catalog.type == "sql" and urlparse(catalog.uri).scheme.split("+")[0] not in (
             "sqlite",
             "postgresql",
@@ -141,6 +142,16 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then `reqlake.toml` in the current folder."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def _file_uri(folder: Path) -> str:
+    """A folder as both PyIceberg and Spark read it: `file://` and the path as it is.
+
+    Neither decodes `%20`, so a space stays a space; what a URI gives a meaning to is refused. Raises ValueError.
+    """
+    if special := sorted(set(str(folder)) & set("#?%")):
+        raise ValueError(f"{folder}: Iceberg's engines misread {' and '.join(special)} in a warehouse's path: rename it")
+    return f"file://{folder}"
 
 
 def load_settings(**given: object) -> Settings:

@@ -9,12 +9,17 @@ import pytest
 from lakehouse.settings import Settings, load_settings
 
 
+# What shares a server, a Spark session or the small demo stays on one worker.
+TOGETHER = ("stack", "spark_jobs", "docs", "reqlake/demo")
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist's own hook reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under xdist a file stays on one worker; folders that share a server or a session stay there whole."""
+    """Under xdist a file stays on one worker, and so does what shares something dear."""
     here = Path(__file__).parent
     for item in items:
-        folder = item.path.relative_to(here).parts[0]
-        group = folder if folder in ("stack", "spark_jobs", "docs") else str(item.path)
+        path = item.path.relative_to(here).as_posix()
+        group = next((folder for folder in TOGETHER if path.startswith(f"{folder}/")), path)
         item.add_marker(pytest.mark.xdist_group(group))
 
 

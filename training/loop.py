@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from training.checkpoint import Epoch, TrainState, latest_checkpoint, load_check
 from training.config import TrainConfig
 from training.errors import DivergedError, StoppedError, TrainingError
 from training.export import write_export
+from training.lock import sole_owner
 from training.losses import task_losses, total_loss
 from training.models import Ranker
 from training.progress import Silence, Step, Watcher
@@ -65,14 +66,19 @@ def train(config: TrainConfig, settings: Settings, progress: Watcher | None = No
     else:
         ranks.wait()
         run, table = open_run(Path(str(config.run))), request_table(config.table, settings)
-    return Loop(run, table, ranks, progress or Silence()).go()
+    with sole_owner(run.folder) if ranks.is_first else nullcontext():
+        return Loop(run, table, ranks, progress or Silence()).go()
 
 
 def resume(folder: Path, settings: Settings, progress: Watcher | None = None) -> TrainReport:
-    """Go on with a run from its latest checkpoint, or from its start where it has none."""
+    """Go on with a run from its latest checkpoint, or from its start where it has none.
+
+    Raises TrainingError where another process trains it at this moment.
+    """
     run = open_run(folder)
     ranks = Ranks.join(run.config.device)
-    return Loop(run, request_table(run.config.table, settings), ranks, progress or Silence()).go()
+    with sole_owner(run.folder) if ranks.is_first else nullcontext():
+        return Loop(run, request_table(run.config.table, settings), ranks, progress or Silence()).go()
 
 
 class Loop:

@@ -21,6 +21,7 @@ from training.errors import CheckpointError, TrainingError
 from training.export import check_format, read_json
 from training.folders import write_file
 from training.inputs import describe, fit
+from training.lock import sole_owner
 from training.models import ModelInputs
 from training.split import TimeSplit, time_split
 
@@ -66,10 +67,7 @@ def start_run(config: TrainConfig, settings: Settings) -> tuple[Run, Table]:
         raise TrainingError(f"{config.table} is empty: ingest a raw log first (`reqlake ingest`)")
     spec = table_spec(table)
     folder = config.run or settings.home / "runs" / f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-    if (folder / RUN).exists():
-        raise TrainingError(
-            f"{folder} holds a run already: resume it (`reqlake train --resume {folder}`), or name another"
-        )
+    _refuse_started(folder)
     inputs = describe(spec, history=config.history, task_weights=config.task_weights)
     snapshot_id = config.snapshot_id or snapshot.snapshot_id
     split = time_split(table, snapshot_id, validation_share=config.validation_share, test_share=config.test_share)
@@ -84,8 +82,17 @@ def start_run(config: TrainConfig, settings: Settings) -> tuple[Run, Table]:
         "inputs": fitted.to_json(),
         "spec": json.loads(spec.to_json()),
     }
-    write_file(folder / RUN, json.dumps(document, indent=1))
+    with sole_owner(folder):
+        _refuse_started(folder)
+        write_file(folder / RUN, json.dumps(document, indent=1))
     return run, table
+
+
+def _refuse_started(folder: Path) -> None:
+    if (folder / RUN).exists():
+        raise TrainingError(
+            f"{folder} holds a run already: resume it (`reqlake train --resume {folder}`), or name another"
+        )
 
 
 def open_run(folder: Path) -> Run:

@@ -28,5 +28,5 @@ def clean_folder(folder: Path) -> Path:
 def demo_settings(folder: Path) -> Settings:
     """The embedded lake in the demo's folder, whatever catalog the environment names."""
     home = folder / "lake"
-    catalog = CatalogSettings(uri=f"sqlite:///{home / 'catalog.db'}", warehouse=(home / "warehouse").as_uri())
+    catalog = CatalogSettings(uri=f"sqlite:///{home / 'catalog.db'}", warehouse=str(home / "warehouse"))
     return load_settings(home=home, catalog=catalog)

@@ -20,7 +20,13 @@ def test_default_is_one_file_and_local_folders(tmp_path: Path) -> None:
     settings = load_settings()
     assert settings.catalog.is_sqlite
     assert settings.catalog.uri == f"sqlite:///{tmp_path / 'lake' / 'catalog.db'}"
-    assert settings.catalog.warehouse == (tmp_path / "lake" / "warehouse").as_uri()
+    assert settings.catalog.warehouse == f"file://{tmp_path}/lake/warehouse"
+
+
+def test_a_space_in_the_home_stays_a_space_and_a_hash_is_refused(tmp_path: Path) -> None:
+    assert load_settings(home=tmp_path / "my lake").catalog.warehouse == f"file://{tmp_path}/my lake/warehouse"
+    with pytest.raises(SettingsError, match=r"lake#1.*misread #"):
+        load_settings(home=tmp_path / "lake#1")
 
 
 def test_environment_beats_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

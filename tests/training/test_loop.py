@@ -136,6 +136,8 @@ def test_a_killed_run_resumes_to_the_same_bits(settings: Settings, tmp_path: Pat
     for how, step in (((), 2), (("resume",), 10)):
         with process(settings, killed, *how) as running:
             until(running, step)
+            with pytest.raises(TrainingError, match=f"{killed} is being trained by another process"):
+                resume(killed, settings)
             running.send_signal(signal.SIGKILL)
     assert not (killed / "export").exists()
     resume(killed, settings)
