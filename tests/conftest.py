@@ -8,7 +8,6 @@ import pytest
 
 from lakehouse.settings import Settings, load_settings
 
-
 # What shares a server, a Spark session or the small demo stays on one worker.
 TOGETHER = ("stack", "spark_jobs", "docs", "reqlake/demo")
 
