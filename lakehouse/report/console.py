@@ -11,11 +11,13 @@ from lakehouse.report.distribution import Distribution
 from lakehouse.report.units import change, size
 
 BAR = 18
+WIDE = 100  # columns of a terminal below which bars are short and the columns' kinds left out
 SHOWN_COLUMNS = 14
 
 
 def print_report(report: DedupReport, console: Console) -> None:
-    """Print layouts, factors, columns and distributions; fits 100 columns."""
+    """Print layouts, factors, columns and distributions; fits 80 columns, and shows more in 100."""
+    wide = console.width >= WIDE
     console.print()
     console.print(
         Text.assemble(
@@ -25,22 +27,22 @@ def print_report(report: DedupReport, console: Console) -> None:
             f"of {report.users:,} users",
         )
     )
-    console.print(_layouts(report))
+    console.print(_layouts(report, BAR if wide else BAR // 2 - 1))
     console.print(_factors(report))
     console.print(Text(report.neighbours, style="dim"), width=min(console.width, 100))
-    console.print(_columns(report))
+    console.print(_columns(report, kinds=wide))
     console.print(_distributions(report))
 
 
-def _bar(value: int, largest: int, style: str) -> Text:
-    cells = value / largest * BAR if largest else 0.0
+def _bar(value: int, largest: int, style: str, length: int) -> Text:
+    cells = value / largest * length if largest else 0.0
     eighths = " ▏▎▍▌▋▊▉"
     whole = int(cells)
     rest = eighths[int((cells - whole) * 8)].strip()
     return Text(("█" * whole + rest) or "▏", style=style)
 
 
-def _layouts(report: DedupReport) -> Table:
+def _layouts(report: DedupReport, bar: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), title="Bytes of the same impressions", title_justify="left")
     for name in ("layout", "files", "on disk", "", "decoded", ""):
         table.add_column(name, justify="right" if name in ("files", "on disk", "decoded") else "left", no_wrap=True)
@@ -52,9 +54,9 @@ def _layouts(report: DedupReport) -> Table:
             layout.label,
             f"{layout.files}",
             size(layout.file_bytes),
-            _bar(layout.file_bytes, disk, style),
+            _bar(layout.file_bytes, disk, style, bar),
             size(layout.decoded_bytes),
-            _bar(layout.decoded_bytes, memory, style),
+            _bar(layout.decoded_bytes, memory, style, bar),
         )
     return table
 
@@ -69,24 +71,26 @@ def _factors(report: DedupReport) -> Table:
     return table
 
 
-def _columns(report: DedupReport) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), title="Columns, compressed and decoded bytes", title_justify="left")
+def _columns(report: DedupReport, *, kinds: bool) -> Table:
+    padding = (0, 2 if kinds else 1, 0, 0)
+    table = Table(box=None, padding=padding, title="Columns, compressed and decoded bytes", title_justify="left")
     table.add_column("raw column", no_wrap=True, max_width=24)
-    table.add_column("kind")
+    if kinds:
+        table.add_column("kind")
     for name in ("as it lies", "time order", "sorted", "requests", "flat", "requests"):
         table.add_column(name, justify="right", no_wrap=True)
     shown = report.columns[:SHOWN_COLUMNS]
     for c in shown:
         name = f"{c.name} (sensitive)" if c.sensitive else c.name
         sizes = (c.raw, c.time_order, c.flat_sorted, c.requests, c.decoded_flat, c.decoded_requests)
-        table.add_row(name, c.kind, *(size(s) if s else "–" for s in sizes))
+        table.add_row(name, *[c.kind] * kinds, *(size(s) if s else "–" for s in sizes))
     rest = report.columns[SHOWN_COLUMNS:]
     if rest:
         sums = [
             sum(getattr(c, part) for c in rest)
             for part in ("raw", "time_order", "flat_sorted", "requests", "decoded_flat", "decoded_requests")
         ]
-        table.add_row(f"{len(rest)} more", "", *(size(s) for s in sums), style="dim")
+        table.add_row(f"{len(rest)} more", *[""] * kinds, *(size(s) for s in sums), style="dim")
     return table
 
 

@@ -16,8 +16,12 @@ def size(count: float) -> str:
 
 
 def change(factor: float) -> str:
-    """`2.5× fewer` for a factor over one, `2.5× more` under it."""
-    return f"{times(factor)} fewer" if factor >= 1 else f"{times(1 / factor)} more" if factor > 0 else "–"
+    """`2.5× fewer` for a factor over one, `2.5× more` under it; `2% fewer` where a factor would read 1.0."""
+    if factor <= 0:
+        return "–"
+    if factor < 1:
+        return f"{times(1 / factor)} more" if factor <= 1 / 1.05 else f"{1 / factor - 1:.0%} more"
+    return f"{times(factor)} fewer" if factor >= 1.05 else f"{1 - 1 / factor:.0%} fewer"
 
 
 def times(factor: float) -> str:

@@ -78,6 +78,7 @@ def report(demo: Demo) -> None:
     summary.raw_bytes_time_order, summary.flat_sorted_bytes = ordered.file_bytes, flat.file_bytes
     summary.table_bytes = table.file_bytes
     summary.dedup_factor = round(flat.file_bytes / table.file_bytes, 2)
+    summary.decoded_flat_bytes, summary.decoded_table_bytes = raw.decoded_bytes, table.decoded_bytes
     summary.decoded_factor = round(raw.decoded_bytes / table.decoded_bytes, 2)
 
 

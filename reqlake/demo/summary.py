@@ -29,6 +29,8 @@ class Summary:
     table_bytes: int = 0
     dedup_factor: float = 0.0
     """flat_sorted_bytes over table_bytes: against the same rows sorted by user and request, the published way."""
+    decoded_flat_bytes: int = 0
+    decoded_table_bytes: int = 0
     decoded_factor: float = 0.0
     """Decoded bytes of the flat rows, in any order, over those of the request table."""
     reader_candidates_per_s: float = 0.0
@@ -55,7 +57,8 @@ def show_summary(console: Console, summary: Summary, folder: Path) -> None:
     facts.add_row(
         "rows", f"{s.raw_rows:,} raw rows became {s.requests:,} requests; {s.quarantined:,} rows in quarantine"
     )
-    facts.add_row("decoded", f"{change(s.decoded_factor)} bytes than the flat rows, in whatever order they lie")
+    flat = f"{change(s.decoded_factor)} than the flat rows, in any order ({size(s.decoded_flat_bytes)})"
+    facts.add_row("decoded", f"{size(s.decoded_table_bytes)}: {flat}")
     facts.add_row("on disk", f"{size(s.table_bytes)}: {_against(s)}")
     facts.add_row("reader", f"{s.reader_candidates_per_s:,.0f} candidates a second")
     facts.add_row("ranker", f"AUC {s.auc:.3f}, {best} {s.baseline_auc[best]:.3f}; trained in {s.train_seconds:.0f} s")

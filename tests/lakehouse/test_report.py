@@ -196,17 +196,26 @@ def test_no_value_of_the_data_is_on_the_page_or_in_the_terminal(
         assert f"{spec.keys.user_id.column} (sensitive)" in out.getvalue()
 
 
-def test_the_terminal_shows_the_report_in_100_columns(made: tuple[DatasetSpec, DedupReport, Path]) -> None:
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_terminal_shows_the_report_whole(made: tuple[DatasetSpec, DedupReport, Path], width: int) -> None:
     _, report, _ = made
     out = StringIO()
-    print_report(report, Console(file=out, width=100))
+    print_report(report, Console(file=out, width=width))
     text = out.getvalue()
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     for layout in report.layouts:
         assert layout.label in text
         assert size(layout.file_bytes) in text
     assert f"{change(report.factors[3].value)}" in text
+
+
+@pytest.mark.parametrize(
+    ("factor", "says"),
+    [(2.5, "2.5× fewer"), (0.5, "2.0× more"), (1.02, "2% fewer"), (0.98, "2% more"), (1.0, "0% fewer"), (0, "–")],
+)
+def test_a_factor_near_one_is_told_in_per_cent(factor: float, says: str) -> None:
+    assert change(factor) == says
 
 
 def test_names_that_html_would_read_are_escaped(made: tuple[DatasetSpec, DedupReport, Path]) -> None:
