@@ -9,6 +9,9 @@
     ├── FormatError           written by a newer reqlake, or not by reqlake at all
     ├── RawDataError          raw input that cannot be ingested as it is
     ├── AuditError            data that failed its expectations; nothing was published
+    ├── TagError              a training set that cannot be made, found or dropped as asked
+    ├── LeaseError            another maintenance job holds the dataset
+    ├── ExpiryError           a snapshot that something still needs
     └── SqlError              a query with an unknown name, or with what embedded SQL does not carry over
 
 Other packages derive their own from `ReqlakeError` in their `errors.py`. A message names the thing, the value and
@@ -58,6 +61,18 @@ class RawDataError(ReqlakeError):
 
 class AuditError(ReqlakeError):
     """Data that failed its expectations; nothing was published."""
+
+
+class TagError(ReqlakeError):
+    """A training set that cannot be made, found or dropped as asked."""
+
+
+class LeaseError(ReqlakeError):
+    """Another maintenance job holds the dataset."""
+
+
+class ExpiryError(ReqlakeError):
+    """A snapshot that a tag, a branch or the ledger still needs."""
 
 
 class SqlError(ReqlakeError):

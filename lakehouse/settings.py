@@ -94,6 +94,20 @@ class IngestSettings(Section):
     )
 
 
+class MaintenanceSettings(Section):
+    """When a table is due for maintenance, and what a job may remove."""
+
+    small_file_bytes: int = Field(16 << 20, ge=1, description="a data file below this is small")
+    small_files: int = Field(4, ge=2, description="small files of one partition that make it due for compaction")
+    overlap_depth: int = Field(4, ge=2, description="files of a partition that may hold one user before it is due")
+    deleted_share: float = Field(0.05, gt=0, le=1, description="share of deleted rows that makes a partition due")
+    target_file_bytes: int = Field(256 << 20, ge=1, description="bytes that a rewritten file aims at")
+    manifests: int = Field(50, ge=2, description="manifests above which they are rewritten")
+    keep_days: float = Field(7, ge=0, description="age from which a snapshot that nothing holds expires")
+    keep_snapshots: int = Field(1, ge=1, description="newest snapshots that stay whatever their age")
+    orphan_hours: float = Field(24, ge=0, description="age from which a file that nothing references is removed")
+
+
 class Settings(BaseSettings):
     """All settings of reqlake. `load_settings()` reads them; parts can be given by hand in tests and notebooks."""
 
@@ -107,6 +121,7 @@ class Settings(BaseSettings):
     spark: SparkSettings = SparkSettings()
     trino: TrinoSettings = TrinoSettings()
     ingest: IngestSettings = IngestSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     kernels: Literal["auto", "reference", "triton"] = "auto"
 
     @model_validator(mode="after")

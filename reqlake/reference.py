@@ -20,44 +20,9 @@ import docstring_parser
 from pydantic_core import PydanticUndefined
 
 from lakehouse.spec import DatasetSpec, fields
-from reqlake.cli import (
-    batches,
-    demo,
-    doctor,
-    evaluate,
-    ingest,
-    query,
-    report,
-    score,
-    spec,
-    stack,
-    train,
-    validate,
-    verify,
-)
+from reqlake.cli.app import COMMANDS
 
 PART = re.compile(r"(<!-- (fields|command) ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-COMMANDS: dict[str, Callable[..., object]] = {
-    "spec check": spec.check,
-    "spec infer": spec.infer,
-    "spec show": spec.show,
-    "ingest": ingest.ingest,
-    "validate": validate.validate,
-    "verify data": verify.data,
-    "report": report.report,
-    "query": query.query,
-    "batches plan": batches.plan,
-    "batches preview": batches.preview,
-    "train": train.train,
-    "evaluate": evaluate.evaluate,
-    "score": score.score,
-    "stack up": stack.up,
-    "stack status": stack.status,
-    "stack down": stack.down,
-    "stack logs": stack.logs,
-    "doctor": doctor.doctor,
-    "demo": demo.demo,
-}
 
 
 def fill(page: str) -> str:

@@ -6,7 +6,7 @@ Nothing heavy is imported before a command runs: `reqlake --help` answers in a q
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Union
 
 import tyro
@@ -20,9 +20,11 @@ from reqlake.cli import (
     ingest,
     query,
     report,
+    sample,
     score,
     spec,
     stack,
+    tag,
     train,
     validate,
     verify,
@@ -37,31 +39,58 @@ the default is a lake of its own in ./lake. DATASET is a spec file, a table's fu
 anywhere shows the traceback of an error."""
 
 
+COMMANDS: dict[str, Callable[..., object]] = {
+    "spec check": spec.check,
+    "spec infer": spec.infer,
+    "spec show": spec.show,
+    "ingest": ingest.ingest,
+    "validate": validate.validate,
+    "report": report.report,
+    "verify data": verify.data,
+    "query": query.query,
+    "batches plan": batches.plan,
+    "batches preview": batches.preview,
+    "tag create": tag.create,
+    "tag list": tag.list_sets,
+    "tag drop": tag.drop,
+    "tag diff": tag.diff,
+    "sample": sample.sample,
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+    "score": score.score,
+    "stack up": stack.up,
+    "stack status": stack.status,
+    "stack down": stack.down,
+    "stack logs": stack.logs,
+    "doctor": doctor.doctor,
+    "demo": demo.demo,
+}
+"""Every command by its words, in the order of the help."""
+GROUPS = {
+    "spec": "Check, draft or show a dataset's spec.",
+    "verify": "Prove that the request table holds what the raw log held.",
+    "batches": "What the reader would read: its plan, or its first batches.",
+    "tag": "Training sets: named, pinned states of the table, and what changed between two.",
+    "stack": "Postgres, S3 and Trino on this machine, without Docker.",
+}
+"""What each first word of two is for."""
+
+
 def commands() -> Any:
     """Every command under its name, as the type that tyro parses.
 
     `object` stands where tyro's own SubcommandApp has `Any`, for which it would import typeguard: 0.1 s of each start.
     """
-    specs = _group(check=spec.check, infer=spec.infer, show=spec.show)
-    plans = _group(plan=batches.plan, preview=batches.preview)
-    checks = _group(data=verify.data)
-    services = _group(up=stack.up, status=stack.status, down=stack.down, logs=stack.logs)
-    named = {
-        "spec": (specs, "Check, draft or show a dataset's spec."),
-        "ingest": ingest.ingest,
-        "validate": validate.validate,
-        "report": report.report,
-        "verify": (checks, "Prove that the request table holds what the raw log held."),
-        "query": query.query,
-        "batches": (plans, "What the reader would read: its plan, or its first batches."),
-        "train": train.train,
-        "evaluate": evaluate.evaluate,
-        "score": score.score,
-        "stack": (services, "Postgres, S3 and Trino on this machine, without Docker."),
-        "doctor": doctor.doctor,
-        "demo": demo.demo,
-    }
-    return _group(**named)
+    arms: dict[str, Any] = {}
+    for words, function in COMMANDS.items():
+        first, _, second = words.partition(" ")
+        if second:
+            arms.setdefault(first, {})[second] = function
+        else:
+            arms[first] = function
+    return _group(
+        **{name: (_group(**arm), GROUPS[name]) if isinstance(arm, dict) else arm for name, arm in arms.items()}
+    )
 
 
 def _group(**named: Any) -> Any:

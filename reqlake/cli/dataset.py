@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
     from lakehouse.settings import Settings
@@ -38,3 +39,16 @@ def open_table(dataset: str, settings: Settings) -> Table:
 
     wanted = load_spec(dataset) if is_file(dataset) else table_name(dataset)
     return open_request_table(open_catalog(settings), wanted, settings)
+
+
+def opened(dataset: str) -> tuple[Catalog, DatasetSpec, Settings]:
+    """The catalog, the spec that DATASET's request table carries, and the settings: what maintenance works with.
+
+    Raises SpecError, TableMissingError, FormatError, CatalogError.
+    """
+    from lakehouse.catalog import open_catalog
+    from lakehouse.schema import table_spec
+    from lakehouse.settings import load_settings
+
+    settings = load_settings()
+    return open_catalog(settings), table_spec(open_table(dataset, settings)), settings

@@ -1,0 +1,28 @@
+"""Training sets: named, pinned states of every table that a model was trained on, and what changed between two."""
+
+from lakehouse.tags.diff import TagDiff, diff_tags
+from lakehouse.tags.page import write_diff_page
+from lakehouse.tags.sets import (
+    READER,
+    Pinned,
+    TrainingSet,
+    create_tag,
+    drop_tag,
+    list_tags,
+    successor,
+    tag_of,
+)
+
+__all__ = [
+    "READER",
+    "Pinned",
+    "TagDiff",
+    "TrainingSet",
+    "create_tag",
+    "diff_tags",
+    "drop_tag",
+    "list_tags",
+    "successor",
+    "tag_of",
+    "write_diff_page",
+]
