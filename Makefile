@@ -37,10 +37,10 @@ compose-env: .venv/.demo  ## random passwords for docker compose, in .env
 	@$(BIN)/python -m lakehouse.stack.compose_env
 
 test: .venv/.dev  ## every test that needs no GPU
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not exhaustive" -n 2 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not exhaustive" -n 3
 
 test-all: .venv/.dev  ## the exhaustive cases too: every tile compiled for every card
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 3
 
 test-gpu: .venv/.dev  ## kernel and model tests on a CUDA device
 	@$(BIN)/python -m pytest -m gpu tests/training
