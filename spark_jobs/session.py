@@ -6,6 +6,7 @@ Everything static is set here, and only here: the catalog, the jars, UTC, the wo
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -84,6 +85,7 @@ def build_session(settings: Settings, *, wheel_java: bool = False) -> SparkSessi
             session.conf.set(key, value)
         return session
     log = _log_file(settings)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # what it logs as an error it raises as well
     with _environment(settings, wheel_java), _own_ctrl_c(), log.open("ab") as sink:
         spark_conf = SparkConf().setAppName("reqlake").setAll(list(conf.items()))
         try:

@@ -30,7 +30,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return str(place(nodeid)) if place(nodeid) < len(TOGETHER) else nodeid.split("::")[0]
+            return str(place(nodeid)) if place(nodeid) < len(TOGETHER) else nodeid.partition("::")[0]
 
     config.option.loadscopereorder = False
     return Together(config, log)
