@@ -95,21 +95,21 @@ def maintenance_lease(catalog: Catalog, spec: DatasetSpec, settings: Settings, j
 def _acquire(catalog: Catalog, name: str, mine: Holder, settings: Settings) -> None:
     schema = Schema(NestedField(1, "held", BooleanType(), required=False))
     for _ in range(ATTEMPTS):
-        try:
-            with catalog_errors(settings):
-                catalog.create_table(name, schema, properties={HOLDER: json.dumps(asdict(mine))})
-        except TableAlreadyExistsError:
-            held = _holder(catalog, name, settings)
-            if held is not None and not held.gone:
-                raise LeaseError(
-                    f"{held.job} runs on this dataset (process {held.pid} on {held.host}): run this again when it has "
-                    f"ended. A holder that died on another host is passed over after six hours, or at once by dropping "
-                    f"the table {name}"
-                ) from None
-            if held is not None:
-                _take_away(catalog, name, held, settings)
-        else:
+        held = _holder(catalog, name, settings)
+        if held is None:
+            try:
+                with catalog_errors(settings):
+                    catalog.create_table(name, schema, properties={HOLDER: json.dumps(asdict(mine))})
+            except TableAlreadyExistsError:
+                continue
             return
+        if not held.gone:
+            raise LeaseError(
+                f"{held.job} runs on this dataset (process {held.pid} on {held.host}): run this again when it has "
+                f"ended. A holder that died on another host is passed over after six hours, or at once by dropping "
+                f"the table {name}"
+            )
+        _take_away(catalog, name, held, settings)
     raise LeaseError(f"the lease {name} changes hands faster than it can be taken: run this again")
 
 

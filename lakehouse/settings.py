@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lakehouse.durations import Duration
 from lakehouse.errors import SettingsError
 
 CONFIG_FILE = "reqlake.toml"
@@ -105,6 +106,7 @@ class MaintenanceSettings(Section):
     manifests: int = Field(50, ge=2, description="manifests above which they are rewritten")
     keep_days: float = Field(7, ge=0, description="age from which a snapshot that nothing holds expires")
     keep_snapshots: int = Field(1, ge=1, description="newest snapshots that stay whatever their age")
+    retention: dict[str, Duration] = Field({}, description="by dataset: age at which partitions go, `90d`")
     orphan_hours: float = Field(24, ge=0, description="age from which a file that nothing references is removed")
 
 

@@ -16,9 +16,9 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from lakehouse.durations import Duration
 from lakehouse.errors import nearest
 from lakehouse.spec.fields import (
-    Duration,
     EmbeddingTable,
     Feature,
     Keys,

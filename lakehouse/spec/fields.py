@@ -7,27 +7,16 @@ feature's own name.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from lakehouse.durations import Duration
 from lakehouse.spec.types import FeatureType
 
 Range = tuple[float, float]
 NAME = r"^[a-z][a-z0-9_]*$"
 Name = Annotated[str, Field(pattern=NAME)]
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def parse_duration(value: Any) -> Any:
-    """`30m`, `6h`, `7d`, `90s` to a timedelta; anything else passes through to pydantic."""
-    if isinstance(value, str) and value[:-1].isdigit() and value[-1:] in UNITS:
-        return timedelta(seconds=int(value[:-1]) * UNITS[value[-1]])
-    return value
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 class Part(BaseModel):

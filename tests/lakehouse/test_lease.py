@@ -45,7 +45,7 @@ def test_a_killed_holder_is_passed_over(settings: Settings, catalog: Catalog) ->
         "import os\nfrom lakehouse.catalog import open_catalog\nfrom lakehouse.lease import maintenance_lease\n"
         "from lakehouse.settings import load_settings\nfrom tests.support.datasets import SPECS\n"
         f"s = load_settings(home={str(settings.home)!r})\n"
-        "maintenance_lease(open_catalog(s), SPECS['feed'], s, 'compact').__enter__()\nos._exit(9)\n"
+        "held = maintenance_lease(open_catalog(s), SPECS['feed'], s, 'compact')\nheld.__enter__()\nos._exit(9)\n"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode
