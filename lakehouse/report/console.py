@@ -32,6 +32,7 @@ def print_report(report: DedupReport, console: Console) -> None:
     console.print(Text(report.neighbours, style="dim"), width=min(console.width, 100))
     console.print(_columns(report, kinds=wide))
     console.print(_distributions(report))
+    console.print(_health(report))
 
 
 def _bar(value: int, largest: int, style: str, length: int) -> Text:
@@ -105,6 +106,17 @@ def _distributions(report: DedupReport) -> Table:
     for name, found in rows:
         figures = (found.median, found.p90, found.p99, found.maximum)
         table.add_row(name, f"{found.mean:.1f}", *(f"{n:,}" for n in figures), _spark(found))
+    return table
+
+
+def _health(report: DedupReport) -> Table | Text:
+    if not report.health:
+        return Text("Health: nothing to mend", style="dim")
+    table = Table(box=None, padding=(0, 2, 0, 0), title="Health", title_justify="left")
+    table.add_column("finding", overflow="fold")
+    table.add_column("mended by", overflow="fold")
+    for advice in report.health:
+        table.add_row(advice.finding, Text(advice.command, "bold"))
     return table
 
 

@@ -27,6 +27,7 @@ from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.spec.sample import raw_files
+from lakehouse.upkeep.advice import Advice, advise
 
 MEMORY = 1 << 30  # bytes of decoded rows held at a time while the flat layouts are written
 Progress = Callable[[str], None]
@@ -79,6 +80,7 @@ class DedupReport:
     settings: str
     neighbours: str
     seconds: float
+    health: tuple[Advice, ...] = ()
 
     def layout(self, key: str) -> Layout:
         """One of `raw`, `time_order`, `flat_sorted`, `requests`."""
@@ -148,6 +150,7 @@ def dedup_report(
         settings=f"Both flat layouts: {SETTINGS}; {parts} files each, as the request table has.",
         neighbours=_neighbours(layouts),
         seconds=time.perf_counter() - started,
+        health=advise(table, spec.name, settings.maintenance),
     )
 
 

@@ -54,10 +54,22 @@ def render(report: DedupReport) -> str:
         factor_rows="\n".join(_factor_rows(report)),
         column_rows="\n".join(_column_rows(report)),
         distributions="\n".join(distributions),
+        health=_health(report),
         settings=escape(report.settings),
         snapshot=report.snapshot_id if report.snapshot_id is not None else "none yet",
         seconds=f"{report.seconds:.1f} s",
     )
+
+
+def _health(report: DedupReport) -> str:
+    if not report.health:
+        return '<p class="soft">Nothing to mend.</p>'
+    rows = [
+        f'<tr><td>{escape(a.finding)}</td><td class="kind"><code>{escape(a.command)}</code></td></tr>'
+        for a in report.health
+    ]
+    head = '<thead><tr><th scope="col">Finding</th><th scope="col" class="kind">Mended by</th></tr></thead>'
+    return f'<div class="scroll"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _tiles(report: DedupReport) -> list[str]:

@@ -52,3 +52,9 @@ def opened(dataset: str) -> tuple[Catalog, DatasetSpec, Settings]:
 
     settings = load_settings()
     return open_catalog(settings), table_spec(open_table(dataset, settings)), settings
+
+
+def is_catalog_name(log: str) -> bool:
+    """Whether LOG reads like `namespace.table` rather than a path or a pattern."""
+    plain = log.replace("_", "").replace(".", "").isalnum()
+    return log.count(".") == 1 and plain and not log.endswith(".parquet") and not Path(log).exists()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.settings import MaintenanceSettings, Settings
+from lakehouse.upkeep.advice import advise
 from lakehouse.upkeep.health import overlap_depth, partition_health
 from lakehouse.upkeep.state import TableState
 from tests.lakehouse.merge_on_read import delete_positions
@@ -56,3 +57,20 @@ def test_deleted_rows_make_due(settings: Settings) -> None:
     found = partition_health(table.refresh(), NEVER.model_copy(update={"deleted_share": 0.01}))
     assert [p.deleted_rows for p in found if p.due] == [2]
     assert found[0].saved_bytes == pytest.approx(found[0].file_bytes * 2 / found[0].rows, abs=1)
+
+
+def test_advice_names_the_command_that_mends(settings: Settings) -> None:
+    spec = SPECS["shop"]
+    rows = reference_requests(raw_log(spec), spec)
+    table = write_request_table(settings, spec, rows, files=1)
+    limits = NEVER.model_copy(update={"small_files": 2, "keep_days": 0})
+    (foreign,) = advise(table, "shop", limits)  # the tests write by PyIceberg alone, in order
+    assert "1 commit by other writers" in foreign.finding
+    assert "in order" in foreign.finding
+    order = list(range(len(rows)))[::-1]
+    table.append(rows.take(order).cast(table.schema().as_arrow()))
+    due, lost, stale = advise(table.refresh(), "shop", limits)
+    assert (due.command, lost.command) == ("reqlake compact shop", "reqlake compact shop --every")
+    assert due.finding == "3 partitions due: 6 small files, up to 2 files to open for one user"
+    assert "3 of 6 of their files" in lost.finding
+    assert stale.command == "reqlake expire shop"
