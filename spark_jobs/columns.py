@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from lakehouse.errors import RawDataError, nearest
 from lakehouse.spec import FeatureType
+from lakehouse.spec.raw_types import held, plain
 from spark_jobs.files import RawFile
 
 if TYPE_CHECKING:
@@ -27,18 +28,6 @@ SPARK = {
     "string": "string",
     "timestamp": "timestamp",
 }
-# Raw type: the elements that hold each of its values, then those that hold some of them.
-WIDENS: dict[str, tuple[set[str], set[str]]] = {
-    "bool": ({"bool", "int", "long", "float", "double"}, set()),
-    "int8": ({"int", "long", "float", "double"}, set()),
-    "int16": ({"int", "long", "float", "double"}, set()),
-    "int32": ({"int", "long", "double"}, {"float"}),
-    "int64": ({"long"}, {"int", "float", "double"}),
-    "float": ({"float", "double"}, set()),
-    "double": ({"double"}, set()),
-    "string": ({"string"}, set()),
-}
-UNSIGNED = {"uint8": "int16", "uint16": "int32", "uint32": "int64"}
 TO_TIMESTAMP = {"s": "timestamp_seconds", "ms": "timestamp_millis", "us": "timestamp_micros"}
 
 
@@ -119,12 +108,12 @@ def time_of(source: Source, unit: str | None, zone: str | None) -> Column:
 def _numbers(
     source: Source, raw: Column, element: pa.DataType, wanted: FeatureType, target: str
 ) -> tuple[Column, Column | None]:
-    whole, some = WIDENS.get(UNSIGNED.get(str(element), str(element)), (set(), set()))
+    serves = held(element, wanted.element)
     if str(element) == wanted.element or (str(element), wanted.element) in (("int32", "int"), ("int64", "long")):
         return raw, None
-    if wanted.element in whole:
+    if serves == "all":
         return raw.cast(target), None
-    if wanted.element in some:
+    if serves == "some":
         cast = raw.try_cast(target)
         back = "array<bigint>" if target.startswith("array") else "bigint"
         return cast, ~cast.try_cast(back).eqNullSafe(raw.cast(back))
@@ -171,17 +160,4 @@ def _type_at(schema: pa.Schema, name: str) -> pa.DataType | None:
         kind = kind.field(part).type
     for _ in range(lists):
         kind = pa.list_(kind)
-    return kind
-
-
-def plain(kind: pa.DataType) -> pa.DataType:
-    """The type as Parquet and Spark know it: no dictionaries, no large or fixed-size variants."""
-    if pa.types.is_dictionary(kind):
-        return plain(kind.value_type)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return pa.list_(plain(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, plain(f.type)) for f in kind])
     return kind

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from lakehouse.errors import RawDataError, SpecError
 from lakehouse.spec import DatasetSpec, FeatureType
-from spark_jobs.columns import find_source, plain, time_of, typed
+from lakehouse.spec.raw_types import plain
+from spark_jobs.columns import find_source, time_of, typed
 from spark_jobs.files import RawFile, find_files
 
 if TYPE_CHECKING:

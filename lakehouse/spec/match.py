@@ -14,16 +14,8 @@ from lakehouse.errors import nearest
 from lakehouse.spec.dataset import DatasetSpec
 from lakehouse.spec.fields import Feature, IdColumn, TimeColumn
 from lakehouse.spec.guess import element_of
+from lakehouse.spec.raw_types import held
 from lakehouse.spec.sample import is_list
-
-FITS = {
-    "bool": {"bool"},
-    "int": {"int"},
-    "long": {"int", "long"},
-    "float": {"float", "double", "int", "long", "bool"},
-    "double": {"float", "double", "int", "long", "bool"},
-    "string": {"string"},
-}
 
 
 @dataclass(frozen=True)
@@ -108,7 +100,7 @@ def _features(spec: DatasetSpec, columns: dict[str, pa.DataType]) -> Iterator[Mi
             yield Mismatch(place, f"the raw column {column.raw!r} is {kind}: lists of lists have no type in a spec")
         elif wanted.element == "timestamp":
             yield from _moment(place, column.raw, inner, column.feature)
-        elif element_of(inner) not in FITS[wanted.element]:
+        elif not held(inner, wanted.element):
             yield Mismatch(place, f"the spec says {wanted}, the raw column {column.raw!r} is {kind}. Correct the type")
 
 
@@ -120,7 +112,7 @@ def _known(place: str, name: str, columns: dict[str, pa.DataType]) -> Iterator[M
 def _id(place: str, name: str, wanted: str, columns: dict[str, pa.DataType]) -> Iterator[Mismatch]:
     missing = list(_known(place, name, columns))
     yield from missing
-    if not missing and element_of(columns[name]) not in FITS[wanted]:
+    if not missing and not held(columns[name], wanted):
         other = "string" if element_of(columns[name]) == "string" else "long"
         remedy = f"write {{column: {name}, type: {other}}}" if other != wanted else "name an integer or a string column"
         yield Mismatch(place, f"the spec says {wanted}, the raw column {name!r} is {columns[name]}: {remedy}")
