@@ -59,7 +59,7 @@ def open_raw(spark: SparkSession, spec: DatasetSpec, files: list[RawFile]) -> Ra
     columns, lossy = _columns(spec, files)
     same = len({tuple(zip(f.schema.names, map(plain, f.schema.types), strict=True)) for f in files}) == 1
     reader = spark.read.option("mergeSchema", str(not same).lower())
-    frame = reader.parquet(*[file.path.as_uri() for file in files])
+    frame = reader.parquet(*[f"file://{file.path}" for file in files])  # Hadoop decodes no %20
     raw = frame.select("*", F.col("_metadata.file_path").alias(FILE), F.col("_metadata.row_index").alias(ROW))
     try:
         identified = raw.select(

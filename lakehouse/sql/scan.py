@@ -16,7 +16,6 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import FileScanTask
 
-from lakehouse.catalog import local_path
 from lakehouse.errors import SqlError
 from lakehouse.sql.bind import ScanSource
 from lakehouse.sql.dialect import duckdb_type
@@ -147,8 +146,6 @@ def _path(connection: duckdb.DuckDBPyConnection, source: ScanSource, location: s
     """
     scheme, netloc, path = PyArrowFileIO.parse_location(location, source.table.io.properties)
     if scheme in ("file", ""):
-        if not Path(path).exists():  # PyIceberg keeps %20 as it is, Spark decodes it
-            path = str(local_path(location))
         if not GLOB.search(path):  # DuckDB would take such a path for a pattern
             return path
     protocol = re.sub(r"[^a-z0-9]", "-", f"reqlake-{scheme}-{urlparse(location).netloc}".lower())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from lakehouse import sql
 from lakehouse.catalog import local_path, open_catalog
 from lakehouse.schema import arrow_schema
 from lakehouse.settings import Settings
 from spark_jobs.ingest import run
-from tests.spark_jobs.conftest import published, rows_of
+from spark_jobs.session import build_session
+from tests.spark_jobs.conftest import embedded, published, rows_of
 from tests.support.datasets import SPECS, raw_log, reference_requests
 
 pytestmark = pytest.mark.spark
@@ -28,6 +31,20 @@ def test_table_equals_the_plain_deduplication(name: str, spark: Any, settings: S
     assert table.schema.names == arrow_schema(spec).names
     assert report.raw_rows == report.accepted_rows == len(raw)
     assert (report.requests, report.duplicate_rows, report.quarantined) == (len(table), 0, {})
+
+
+@pytest.mark.usefixtures("jvm")
+def test_a_space_in_home_and_raw_paths_stays_a_space(tmp_path: Path) -> None:
+    spec = SPECS["feed"]
+    spaced = embedded(tmp_path / "my lake")
+    raw = raw_log(spec, users=3)
+    (tmp_path / "raw log").mkdir()
+    pq.write_table(raw, tmp_path / "raw log" / "part one.parquet")
+    run(build_session(spaced), spaced, spec, [tmp_path / "raw log"])
+    assert rows_of(published(spaced, spec)) == rows_of(reference_requests(raw, spec))
+    found = sql.query(spaced, f"SELECT count(*) AS n FROM {spec.name}_impressions")
+    assert found.to_pylist() == [{"n": len(raw)}]
+    assert not [p for p in tmp_path.rglob("*%20*")]
 
 
 def test_files_are_sorted_by_user_and_request(spark: Any, settings: Settings, write: Any) -> None:
