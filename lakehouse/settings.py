@@ -166,7 +166,7 @@ def _file_uri(folder: Path) -> str:
 
     Neither decodes `%20`, so a space stays a space; what a URI gives a meaning to is refused. Raises ValueError.
     """
-    if special := sorted(set(str(folder)) & set("#?%")):
+    if special := sorted(set(str(folder)) & set("#?")):
         raise ValueError(f"{folder}: engines misread {' and '.join(special)} in a warehouse's path, rename it")
     return f"file://{folder}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlparse
 
 import duckdb
@@ -145,9 +144,8 @@ def _path(connection: duckdb.DuckDBPyConnection, source: ScanSource, location: s
     DuckDB's own reader of S3 is an extension, which has to be downloaded.
     """
     scheme, netloc, path = PyArrowFileIO.parse_location(location, source.table.io.properties)
-    if scheme in ("file", ""):
-        if not GLOB.search(path):  # DuckDB would take such a path for a pattern
-            return path
+    if scheme in ("file", "") and not GLOB.search(path):  # DuckDB would take such a path for a pattern
+        return path
     protocol = re.sub(r"[^a-z0-9]", "-", f"reqlake-{scheme}-{urlparse(location).netloc}".lower())
     if not connection.filesystem_is_registered(protocol):
         connection.register_filesystem(_wrapped(_io(source).fs_by_scheme(scheme, netloc), protocol))

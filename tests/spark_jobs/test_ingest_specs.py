@@ -36,7 +36,7 @@ def test_table_equals_the_plain_deduplication(name: str, spark: Any, settings: S
 @pytest.mark.usefixtures("jvm")
 def test_a_space_in_home_and_raw_paths_stays_a_space(tmp_path: Path) -> None:
     spec = SPECS["feed"]
-    spaced = embedded(tmp_path / "my lake")
+    spaced = embedded(tmp_path / "my 20%20 lake")
     raw = raw_log(spec, users=3)
     (tmp_path / "raw log").mkdir()
     pq.write_table(raw, tmp_path / "raw log" / "part one.parquet")
@@ -44,7 +44,7 @@ def test_a_space_in_home_and_raw_paths_stays_a_space(tmp_path: Path) -> None:
     assert rows_of(published(spaced, spec)) == rows_of(reference_requests(raw, spec))
     found = sql.query(spaced, f"SELECT count(*) AS n FROM {spec.name}_impressions")
     assert found.to_pylist() == [{"n": len(raw)}]
-    assert not [p for p in tmp_path.rglob("*%20*")]
+    assert not list(tmp_path.rglob("*my%20*"))
 
 
 def test_files_are_sorted_by_user_and_request(spark: Any, settings: Settings, write: Any) -> None:
