@@ -24,7 +24,7 @@ def test_each_setting_is_measured(feed: Table) -> None:
 
 
 def test_a_slow_loop_is_named(feed: Table) -> None:
-    report = bench(feed, threads=(1,), windows=(1,), seconds=0.2, consume=lambda _: sum(range(3_000_000)))
+    report = bench(feed, threads=(1,), windows=(1,), seconds=0.2, consume=lambda _: sum(range(30_000_000)))
     assert report.rows[0].bound == "consumer"
 
 
