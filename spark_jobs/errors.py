@@ -4,7 +4,10 @@ ReqlakeError
 └── SparkJobError
     ├── JavaMissingError    no Java that Spark 4.1 can run on, and no wheel to take one from
     ├── SessionError        Spark did not start; holds the last lines of its log
-    └── BatchRefusedError   the batch as a whole cannot be published; the table is as it was
+    ├── BatchRefusedError   the batch as a whole cannot be published; the table is as it was
+    │   └── MainMovedError  another job published meanwhile, each time that it was tried
+    ├── EraseError          an erasure that cannot be done, or was not proved
+    └── BackfillError       a source that does not fit the table
 """
 
 from __future__ import annotations
@@ -26,3 +29,15 @@ class SessionError(SparkJobError):
 
 class BatchRefusedError(SparkJobError):
     """The batch as a whole cannot be published; the table is as it was."""
+
+
+class MainMovedError(BatchRefusedError):
+    """Another job published while this one was writing, each time that it was tried."""
+
+
+class EraseError(SparkJobError):
+    """An erasure that cannot be done as asked, or whose proof failed."""
+
+
+class BackfillError(SparkJobError):
+    """A backfill's source that does not fit the table; the table is as it was."""

@@ -30,6 +30,8 @@ READER = "reader/"
 """Tags below this are leases of running readers: they pin a snapshot and are no training sets."""
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 NEEDED = ("events", "ids")
+NEW = "{new}"
+"""Stands for a snapshot id that is known only when it is written."""
 ATTEMPTS = 5
 
 
@@ -146,17 +148,15 @@ def snapshot_or_current(table: Table, snapshot_id: int | None) -> Snapshot:
     return found
 
 
-def retag(
-    requests: Table, name: str, snapshot_id: int, settings: Settings, *, replaced: int, extra: dict[str, str]
-) -> None:
-    """Move a set's tag on the request table to a rebuilt snapshot, its map and the old snapshot's successor with it."""
-    text = requests.properties.get(MAP + name)
-    changes = extra | {f"{SUCCESSOR}{replaced}": str(snapshot_id)}
+def retag_properties(table: Table, name: str, *, replaced: int) -> dict[str, str]:
+    """What a table has to say of a set whose snapshot is replaced; `{new}` stands for the new snapshot's id."""
+    changes = {f"{SUCCESSOR}{replaced}": NEW}
+    text = table.properties.get(MAP + name)
     if text is not None:
         told = json.loads(text)
-        told["tables"][_full_name(requests)]["snapshot_id"] = snapshot_id
-        changes[MAP + name] = json.dumps(told, separators=(",", ":"))
-    _set_tag(requests, name, snapshot_id, settings, changes)
+        told["tables"][_full_name(table)]["snapshot_id"] = NEW
+        changes[MAP + name] = json.dumps(told, separators=(",", ":")).replace(f'"{NEW}"', NEW)
+    return changes
 
 
 def _tag_names(table: Table) -> list[str]:

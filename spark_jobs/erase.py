@@ -1,0 +1,353 @@
+"""Erase: users leave every table of a dataset, every snapshot, tag and branch, and then it is proved.
+
+    ask → delete → rebuild or drop tags → drop branches → squash → expire → clear → decode everything → report
+
+Deleting rows rewrites the files that hold them. A squash then drops the entries, with their bounds, of the files that
+went; expiry drops old snapshots with their files; what no metadata references and still speaks of a user is removed.
+Each step does nothing where it was done before, so a job that died is made good by running it again.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.expressions import BooleanExpression, In
+from pyiceberg.table import Table
+from pyiceberg.table.refs import SnapshotRefType
+
+from lakehouse.catalog import open_catalog, table_names
+from lakehouse.lease import lease_name, maintenance_lease
+from lakehouse.ledger import Ledger
+from lakehouse.sample import SAMPLE
+from lakehouse.schema import open_request_table, table_spec
+from lakehouse.settings import Settings
+from lakehouse.spec import DatasetSpec
+from lakehouse.tags.sets import NEW, READER, SUCCESSOR, drop_tag, retag_properties
+from lakehouse.upkeep.files import bare, referenced, remove, stored
+from lakehouse.upkeep.squash import is_squashed, squash
+from lakehouse.upkeep.state import TableState
+from lakehouse.upkeep.traces import Decoded, Trace, Wanted, find_traces, raw_names
+from spark_jobs import expire
+from spark_jobs.erase_report import ErasedTable, EraseReport, write_report
+from spark_jobs.erase_users import Users
+from spark_jobs.errors import EraseError
+from spark_jobs.guard import job
+from spark_jobs.layout import order_writes
+from spark_jobs.orphans import clear, dataset_tables
+from spark_jobs.publish import BRANCH, drop_leftovers
+from spark_jobs.report import Progress
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Tags = Literal["rebuild", "drop"]
+LITERALS = 1000
+"""Users up to which a condition names each, so that buckets and bounds prune files; more come from a view."""
+
+
+@dataclass
+class _Job:
+    """What every step works with, and what they have done."""
+
+    spark: SparkSession
+    settings: Settings
+    catalog: Catalog
+    spec: DatasetSpec
+    users: Users
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    rebuilt: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    branches: list[str] = field(default_factory=list)
+    snapshots: int = 0
+    files: int = 0
+
+    def in_spark(self, table: Table) -> str:
+        """A table's name with its catalog."""
+        return ".".join((self.settings.catalog.in_spark, *table.name()))
+
+    @property
+    def wanted(self) -> Wanted:
+        """Who is looked for."""
+        return Wanted.of(self.spec, self.users.ids, self.users.texts)
+
+
+def run(
+    spark: SparkSession,
+    settings: Settings,
+    spec: DatasetSpec,
+    users: Users,
+    *,
+    yes: bool = False,
+    tags: Tags = "rebuild",
+    progress: Progress = lambda _: None,
+) -> tuple[EraseReport, Path]:
+    """Erase users and write the report below the lake's home; the report and its text's path.
+
+    Training sets that hold the users are rebuilt without them under new snapshots, or dropped, only with `yes`. Raises
+    EraseError where it is missing, where an ingest is running, or where the proof fails (the report is written then as
+    well); LeaseError while another maintenance job runs.
+    """
+    began = time.perf_counter()
+    catalog = open_catalog(settings)
+    with maintenance_lease(catalog, spec, settings, "erase") as lease, job(spark, settings):
+        request_table = open_request_table(catalog, spec, settings)
+        erasing = _Job(spark, settings, catalog, spec, users)
+        drop_leftovers(spark, request_table, erasing.in_spark(request_table))
+        _refuse_ingest(request_table.refresh())
+        Ledger(catalog, spec, settings).recover(request_table)
+        tables = _tables(erasing)
+        progress("Looking for the users in every table, tag and branch")
+        _ask(tables, erasing, yes=yes)
+        erased = []
+        for table in tables:
+            progress(f"Erasing from {'.'.join(table.name())}")
+            erased.append(_erase_from(table, erasing, tags))
+            lease.renew()
+        progress("Decoding every file under the warehouse")
+        decoded, others = _prove(tables, erasing)
+        report = EraseReport(
+            dataset=spec.name,
+            users=len(users.ids),
+            digest=users.digest,
+            at=erasing.started.isoformat(timespec="seconds"),
+            tables=tuple(erased),
+            tags_rebuilt=tuple(erasing.rebuilt),
+            tags_dropped=tuple(erasing.dropped),
+            branches_dropped=tuple(erasing.branches),
+            snapshots_expired=erasing.snapshots,
+            files_removed=erasing.files,
+            decoded=decoded.files,
+            traces=decoded.traces,
+            other_datasets=others,
+            raw_logs=_raw_logs(erasing),
+            checkpoints=_checkpoints(settings, spec),
+            logs=_logs(settings, users),
+            seconds=time.perf_counter() - began,
+        )
+        written = write_report(report, settings.home / "reports")
+    if not report.proved:
+        raise EraseError(
+            f"erased users are still found in {len(report.traces)} files, such as {report.traces[0].path} "
+            f"({report.traces[0].what}): see {written}, and run it again when no other job writes"
+        )
+    return report, written
+
+
+def _refuse_ingest(table: Table) -> None:
+    running = [name for name in table.metadata.refs if BRANCH.match(name)]
+    if running:
+        raise EraseError(f"an ingest is running on {'.'.join(table.name())} ({running[0]}): erase when it has ended")
+
+
+def _tables(erasing: _Job) -> list[Table]:
+    """The dataset's tables, and those of samples that were taken from it."""
+    spec, catalog = erasing.spec, erasing.catalog
+    tables = dataset_tables(catalog, spec, erasing.settings)
+    mine = {t.name() for t in tables}
+    uuid = str(catalog.load_table(spec.table()).metadata.table_uuid)
+    for name in table_names(catalog, spec.namespace):
+        if name.endswith("_requests") and tuple(name.split(".")) not in mine:
+            other = catalog.load_table(name)
+            if any(_summary(s).get(SAMPLE, "").startswith(uuid) for s in other.metadata.snapshots):
+                tables += dataset_tables(catalog, table_spec(other), erasing.settings)
+    return tables
+
+
+def _summary(snapshot: Any) -> dict[str, str]:
+    return dict(snapshot.summary.additional_properties) if snapshot.summary else {}
+
+
+def _ask(tables: list[Table], erasing: _Job, *, yes: bool) -> None:
+    held = [
+        f"{'.'.join(table.name())} {ref.snapshot_ref_type.value} {name!r}"
+        for table in tables
+        for name, ref in table.metadata.refs.items()
+        if name != "main" and _holds(table, erasing, ref.snapshot_id)
+    ]
+    if held and not yes:
+        raise EraseError(
+            f"the users are in {', '.join(held[:5])}{' and more' * (len(held) > 5)}: these are rebuilt without them "
+            f"under new snapshot ids (or dropped, with --tags drop). Nothing was erased; say --yes to go on"
+        )
+
+
+def _holds(table: Table, erasing: _Job, snapshot_id: int) -> int:
+    """Rows of the users in one snapshot."""
+    names = {f.name for f in table.scan(snapshot_id=snapshot_id).projection().fields}
+    found = 0
+    if "user_id" in names:
+        by_id = table.scan(_among("user_id", erasing.users.ids), ("user_id",), snapshot_id=snapshot_id)
+        found += len(by_id.to_arrow())
+    if "raw" in names:
+        rows = table.scan(selected_fields=("user_id", "raw"), snapshot_id=snapshot_id).to_arrow().to_pylist()
+        wanted = erasing.wanted
+        found += sum(r["user_id"] not in erasing.users.ids and raw_names(r["raw"] or "", wanted) for r in rows)
+    if {"kind", "hash", "string"} <= names:
+        rows = table.scan(_among("hash", erasing.users.ids), ("kind",), snapshot_id=snapshot_id).to_arrow().to_pylist()
+        found += sum(r["kind"] == "user_id" for r in rows)
+    return found
+
+
+def _among(column: str, values: Iterable[int]) -> BooleanExpression:
+    return In(column, set(values))  # type: ignore[call-arg, misc]  # it takes both by position
+
+
+def _erase_from(table: Table, erasing: _Job, tags: Tags) -> ErasedTable:
+    """Every step on one table; what its current state lost."""
+    before, rows, current = TableState.of(table), 0, table.current_snapshot()
+    if current is not None:
+        rows = _holds(table, erasing, current.snapshot_id)
+        if rows:
+            delete_rows(table, erasing, erasing.in_spark(table))
+    _clean_refs(table.refresh(), erasing, tags)
+    current = table.refresh().current_snapshot()
+    if current is not None and not is_squashed(table, "main"):
+        squash(table, "main", erasing.settings, properties=_successors(table, current.snapshot_id))
+    gone = expire.due(table, 0, 1)
+    erasing.snapshots += len(gone)
+    erasing.files += expire.expire(table, gone, erasing.settings)[0]
+    age = timedelta(hours=erasing.settings.maintenance.orphan_hours)
+    erasing.files += clear(table, age).removed_files
+    after = TableState.of(table.refresh())
+    name = ".".join(table.name())
+    return ErasedTable(name, rows, before.files, after.files, before.file_bytes, after.file_bytes)
+
+
+def delete_rows(table: Table, erasing: _Job, target: str) -> None:
+    """Delete the users' rows from a table or one of its branches, rewriting the files that hold them, in order."""
+    names = {f.name for f in table.schema().fields}
+    if {"user_id", "request_id", "request_hash", "item_id"} <= names and "reqlake.spec" in table.properties:
+        order_writes(erasing.spark, table, erasing.in_spark(table))
+    conditions = []
+    ids = sorted(erasing.users.ids)
+    among = ", ".join(map(str, ids))
+    if len(ids) > LITERALS:
+        frame = erasing.spark.createDataFrame(pa.table({"id": pa.array(ids, pa.int64())}))
+        frame.createOrReplaceTempView("reqlake_erased")
+        among = "SELECT id FROM reqlake_erased"
+    if "user_id" in names:
+        conditions.append(f"user_id IN ({among})")
+    if "raw" in names:
+        texts = ", ".join("'" + t.replace("\\", "\\\\").replace("'", "\\'") + "'" for t in sorted(erasing.users.texts))
+        conditions.append(f"get_json_object(raw, '$.{erasing.spec.keys.user_id.column}') IN ({texts})")
+    if {"kind", "hash", "string"} <= names:
+        conditions.append(f"(kind = 'user_id' AND hash IN ({among}))")
+    for condition in conditions:
+        erasing.spark.sql(f"DELETE FROM {target} WHERE {condition}")
+
+
+def _clean_refs(table: Table, erasing: _Job, tags: Tags) -> None:
+    """Rebuild or drop what holds the users; whatever is left of old snapshots would keep their files."""
+    for name, ref in list(table.metadata.refs.items()):
+        if name == "main":
+            continue
+        if ref.snapshot_ref_type == SnapshotRefType.BRANCH:
+            if _holds(table, erasing, ref.snapshot_id) or name.startswith("erase_"):
+                erasing.spark.sql(f"ALTER TABLE {erasing.in_spark(table)} DROP BRANCH IF EXISTS `{name}`")
+                erasing.branches.append(name)
+                table.refresh()
+        elif _holds(table, erasing, ref.snapshot_id) or not _is_clean(table, ref.snapshot_id):
+            if tags == "drop" or name.startswith(READER):
+                _drop(table, name, erasing)
+            else:
+                _rebuild(table, name, ref.snapshot_id, erasing)
+
+
+def _is_clean(table: Table, snapshot_id: int) -> bool:
+    """Whether no manifest of a snapshot has an entry of a deleted file, which would keep its bounds."""
+    snapshot = table.snapshot_by_id(snapshot_id)
+    return not any((m.deleted_files_count or 0) for m in (snapshot.manifests(table.io) if snapshot else ()))
+
+
+def _drop(table: Table, name: str, erasing: _Job) -> None:
+    if "reqlake.spec" in table.properties and not name.startswith(READER):
+        drop_tag(erasing.catalog, table_spec(table), erasing.settings, name)
+    else:
+        erasing.spark.sql(f"ALTER TABLE {erasing.in_spark(table)} DROP TAG IF EXISTS `{name}`")
+    erasing.dropped.append(name)
+    table.refresh()
+
+
+def _rebuild(table: Table, name: str, snapshot_id: int, erasing: _Job) -> None:
+    """Move a tag to what is left of its rows."""
+    target, branch = erasing.in_spark(table), f"erase_{re.sub('[^A-Za-z0-9]', '_', name)}"
+    erasing.spark.sql(f"ALTER TABLE {target} CREATE OR REPLACE BRANCH `{branch}` AS OF VERSION {snapshot_id}")
+    delete_rows(table.refresh(), erasing, f"{target}.`branch_{branch}`")
+    properties = retag_properties(table.refresh(), name, replaced=snapshot_id)
+    squash(table, branch, erasing.settings, tag=name, properties=properties)
+    erasing.rebuilt.append(name)
+
+
+def _successors(table: Table, head: int) -> dict[str, str]:
+    """Main's old snapshots lead to the squash, which holds what is left."""
+    old = [s.snapshot_id for s in table.metadata.snapshots if s.snapshot_id != head]
+    held = {ref.snapshot_id for ref in table.metadata.refs.values()}
+    return {
+        f"{SUCCESSOR}{s}": NEW
+        for s in (*old, head)
+        if (s == head or s not in held) and f"{SUCCESSOR}{s}" not in table.properties
+    }
+
+
+def _prove(tables: list[Table], erasing: _Job) -> tuple[Decoded, tuple[str, ...]]:
+    """Decode every file; what nothing references and still speaks of a user is removed. Others' tables that do, too."""
+    io, warehouse = tables[0].io, erasing.settings.catalog.warehouse
+    where = warehouse or tables[0].location().rsplit("/", 1)[0]
+    scheme = where.partition("://")[0] + "://" if "://" in where else ""
+    lying = {bare(f.path): f for f in stored(io, where)}
+    decoded = find_traces(io, (f"{scheme}{path}" for path in lying), erasing.wanted)
+    known = set().union(*(referenced(t.refresh()) for t in tables))
+    theirs, others = _others(tables, erasing)
+    lost = {bare(t.path) for t in decoded.traces} - known - theirs
+    old = [path for path in lost if lying[path].modified <= erasing.started]
+    erasing.files += remove(io, where, old)
+    gone, kept = set(old), []
+    for trace in decoded.traces:
+        path = bare(trace.path)
+        if path not in gone and path not in theirs:
+            kept.append(Trace(path, trace.what, trace.count))
+    touched = {bare(t.path) for t in decoded.traces} & theirs
+    return Decoded(decoded.files, tuple(kept)), tuple(sorted({others[path] for path in touched}))
+
+
+def _others(tables: list[Table], erasing: _Job) -> tuple[set[str], dict[str, str]]:
+    """Files that tables of other datasets reference, and whose they are."""
+    mine = {t.name() for t in tables} | {tuple(lease_name(erasing.spec).split("."))}
+    owned: dict[str, str] = {}
+    for namespace in erasing.catalog.list_namespaces():
+        for name in erasing.catalog.list_tables(namespace):
+            if name not in mine:
+                owned |= dict.fromkeys(referenced(erasing.catalog.load_table(name)), ".".join(name))
+    return set(owned), owned
+
+
+def _raw_logs(erasing: _Job) -> tuple[str, ...]:
+    ledger = Ledger(erasing.catalog, erasing.spec, erasing.settings).table
+    return tuple(sorted(set(ledger.scan(selected_fields=("name",)).to_arrow()["name"].to_pylist())))
+
+
+def _checkpoints(settings: Settings, spec: DatasetSpec) -> tuple[str, ...]:
+    """Runs on this table below the lake's home: each was trained before the erasure."""
+    return tuple(str(p.parent) for p in _below(settings, "run.json") if spec.table() in p.read_text(errors="replace"))
+
+
+def _logs(settings: Settings, users: Users) -> tuple[str, ...]:
+    """Logs and pages below the lake's home that name a user as our messages do, or by its text."""
+    ids = "|".join(str(i) for i in sorted(users.ids))
+    texts = "|".join(re.escape(t) for t in sorted(users.texts) if not t.lstrip("-").isdigit())
+    said = re.compile(rf"\buser (?:{ids})\b" + (rf"|{texts}" if texts else ""))
+    found = [p for ending in ("*.log", "*.html", "*.json") for p in _below(settings, ending)]
+    return tuple(sorted(str(p) for p in found if said.search(p.read_text(errors="replace"))))
+
+
+def _below(settings: Settings, pattern: str) -> Iterable[Path]:
+    warehouse = settings.home / "warehouse"
+    return (p for p in settings.home.rglob(pattern) if p.is_file() and warehouse not in p.parents)
