@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[2]
 
 def submit(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The job in a process of its own, as a cluster's scheduler starts it: the session is spark-submit's."""
-    conf = [part for key, value in session_conf(settings).items() for part in ("--conf", f"{key}={value}")]
+    compiled = {k: v for k, v in session_conf(settings).items() if "codegen" not in k}
+    conf = [part for key, value in compiled.items() for part in ("--conf", f"{key}={value}")]
     command = [str(Path(sys.executable).with_name("spark-submit")), *conf, "spark_jobs/ingest.py", *arguments]
     python = {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
     java = {"JAVA_HOME": str(find_java(None)), "SPARK_LOCAL_IP": "127.0.0.1", "REQLAKE_HOME": str(settings.home)}
