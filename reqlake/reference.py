@@ -65,11 +65,21 @@ def command_section(name: str) -> str:
             rows.append(f"| `{word}` | | {text} |")
         else:
             default = "" if parameter.default in (None, False, (), "") else f"`{parameter.default}`"
-            rows.append(f"| `--{parameter.name.replace('_', '-')}` | {default} | {text} |")
-            usage = usage if usage[-1] == "[OPTIONS]" else [*usage, "[OPTIONS]"]
+            option = f"--{_option(parameter)}"
+            if parameter.default is parameter.empty:
+                default, usage = "required", [*usage, f"{option} {_option(parameter).upper()}"]
+            rows.append(f"| `{option}` | {default} | {text} |")
+    if any(p.kind is not p.POSITIONAL_ONLY and p.default is not p.empty for p in kinds.values()):
+        usage.append("[OPTIONS]")
     said = "\n\n".join(" ".join(p.split()) for p in (doc.short_description, doc.long_description) if p)
     table = ["| | default | |", "|---|---|---|", *rows] if rows else []
     return "\n".join([said, "", "```text", " ".join(usage), "```", "", *table, ""])
+
+
+def _option(parameter: inspect.Parameter) -> str:
+    """An option's name on the command line: its own (`from` is no name in Python), or the parameter's."""
+    named = [getattr(note, "name", None) for note in getattr(parameter.annotation, "__metadata__", ())]
+    return next((name for name in named if name), parameter.name).replace("_", "-")
 
 
 def _type(annotation: Any) -> str:

@@ -119,8 +119,9 @@ def _in_avro(io: FileIO, path: str, wanted: Wanted) -> Iterator[tuple[str, int]]
     with AvroFile[Any](io.new_input(path)) as file:
         schema = json.loads(file.header.meta.get("schema", "{}"))
         names = {f["name"]: f["id"] for f in schema.get("fields", ())}
-        fields = {names[n]: (LongType(), wanted.ids) for n in wanted.id_columns if n in names}
-        fields |= {names[n]: (StringType(), wanted.texts) for n in wanted.text_columns if n in names}  # type: ignore[dict-item]
+        fields: dict[int, tuple[Any, frozenset[Any]]] = {}
+        fields |= {names[n]: (LongType(), wanted.ids) for n in wanted.id_columns if n in names}
+        fields |= {names[n]: (StringType(), wanted.texts) for n in wanted.text_columns if n in names}
         entry_fields = [f.name for f in file.schema.fields]
         if "data_file" not in entry_fields or not fields:
             return  # a manifest list: it bounds partitions, and no partition is a user

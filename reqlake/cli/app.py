@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, Suppress, subcommand
 
 from reqlake.cli import (
+    backfill,
     batches,
     demo,
     doctor,
@@ -63,6 +64,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "compact": maintain.compact,
     "expire": maintain.expire,
     "orphans": maintain.orphans,
+    "backfill": backfill.backfill,
     "erase": erase.erase,
     "train": train.train,
     "evaluate": evaluate.evaluate,
