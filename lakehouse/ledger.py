@@ -13,15 +13,18 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import IntegerType, LongType, NestedField, StringType, TimestamptzType
 
 from lakehouse.catalog import catalog_errors, ensure_namespace
+from lakehouse.errors import CatalogError
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 
+TRIES = 8
 BATCH, FILES = "reqlake.batch-id", "reqlake.files"
 SCHEMA = Schema(
     NestedField(1, "batch_id", StringType(), required=True, doc="the batch that brought the file in"),
@@ -69,7 +72,10 @@ class Ledger:
         return found
 
     def write(self, batch_id: str, members: Iterable[Member], snapshot_id: int, published_ms: int) -> None:
-        """Enter one published batch."""
+        """Enter one published batch, unless another job has found it in the snapshots and entered it already.
+
+        Raises CatalogError where other jobs write to the ledger each time this one is about to.
+        """
         at = datetime.fromtimestamp(published_ms / 1000, UTC)
         rows = [
             {
@@ -83,8 +89,23 @@ class Ledger:
             }
             for m in members
         ]
+        entries = pa.Table.from_pylist(rows, schema=self.table.schema().as_arrow())
         with catalog_errors(self.settings):
-            self.table.refresh().append(pa.Table.from_pylist(rows, schema=self.table.schema().as_arrow()))
+            for _ in range(TRIES):
+                if batch_id in self.batches():
+                    return
+                # PyIceberg would retry a lost commit by itself, and append what the other job has appended.
+                if self.table.properties.get("commit.retry.num-retries") != "0":
+                    with self.table.transaction() as change:
+                        change.set_properties({"commit.retry.num-retries": "0"})
+                try:
+                    self.table.append(entries)
+                except CommitFailedException:
+                    continue
+                return
+        raise CatalogError(
+            f"{'.'.join(self.table.name())}: other jobs wrote to it {TRIES} times in a row: run this again"
+        )
 
     def recover(self, requests: Table) -> list[str]:
         """Enter batches that the request table's history holds and the ledger does not; their ids."""

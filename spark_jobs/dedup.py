@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import EVENT, IMPRESSION, SPAN
+from spark_jobs.merge import STORED_WINNER, Known
 from spark_jobs.narrow import WINNER, group_requests, narrow_rows
 from spark_jobs.quarantine import Condemned
 from spark_jobs.raw import RawLog
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Books:
-    """Counts over the groups of a batch."""
+    """Counts over the groups of a batch: of its raw rows, but for `requests`, which counts rows to write.
+
+    `accepted` is what the table gains: a late row that takes a stored one's place counts nothing here.
+    """
 
     requests: int
     rows: int
@@ -28,8 +32,8 @@ class Books:
     condemned: int
 
     @classmethod
-    def of(cls, groups: DataFrame) -> Books:
-        """Count them: one job, which also fills the groups' cache."""
+    def of(cls, groups: DataFrame, known: Known | None = None) -> Books:
+        """Count them: one job, which also fills the groups' cache. `known` candidates are not the batch's."""
         from pyspark.sql import functions as F
 
         def total(count: Column) -> Column:
@@ -45,7 +49,8 @@ class Books:
             total(F.col("_conflicting")).alias("conflicting"),
             total(late + reaching + losing).alias("condemned"),
         ).collect()[0]
-        return cls(**row.asDict())
+        books, stored = cls(**row.asDict()), known.candidates if known else 0
+        return replace(books, rows=books.rows - stored, accepted=books.accepted - stored)
 
 
 @dataclass(frozen=True)
@@ -58,24 +63,32 @@ class Dedup:
     rows: DataFrame
     groups: DataFrame
     books: Books
+    known: Known | None = None
 
     @classmethod
-    def start(cls, spec: DatasetSpec, log: RawLog, *, check_conflicts: bool) -> Dedup:
-        """The narrow pass."""
-        return cls._group(spec, log, narrow_rows(spec, log, check_conflicts=check_conflicts), check_conflicts)
+    def start(cls, spec: DatasetSpec, log: RawLog, *, check_conflicts: bool, known: Known | None = None) -> Dedup:
+        """The narrow pass; candidates of `known` requests are grouped with the batch's."""
+        rows = narrow_rows(spec, log, check_conflicts=check_conflicts)
+        return cls._group(spec, log, known.joined(rows) if known else rows, check_conflicts, known)
 
     @classmethod
-    def _group(cls, spec: DatasetSpec, log: RawLog, rows: DataFrame, check_conflicts: bool) -> Dedup:
+    def _group(
+        cls, spec: DatasetSpec, log: RawLog, rows: DataFrame, check_conflicts: bool, known: Known | None
+    ) -> Dedup:
         groups = group_requests(spec, rows).persist()
-        return cls(spec, log, check_conflicts, rows, groups, Books.of(groups))
+        return cls(spec, log, check_conflicts, rows, groups, Books.of(groups, known), known)
 
     def complete(self) -> DataFrame:
         """The wide pass: the request table's rows and `_fault`."""
         plan = self.groups._jdf.queryExecution().withCachedData()  # noqa: SLF001
         size = int(str(plan.stats().sizeInBytes()))
-        return complete_requests(
-            self.spec, self.log, self.groups, self.books.requests, size, hashed=self.check_conflicts
+        count, hashed = self.books.requests, self.check_conflicts
+        if self.known is None:
+            return complete_requests(self.spec, self.log, self.groups, count, size, hashed=hashed)
+        raw = complete_requests(
+            self.spec, self.log, self.groups.where(f"NOT ({STORED_WINNER})"), count, size, hashed=hashed
         )
+        return raw.unionByName(self.known.complete(self.groups.where(STORED_WINNER)))
 
     @property
     def row_faults(self) -> int:
@@ -123,8 +136,8 @@ class Dedup:
         beside = sound.join(bad.select(*key), key, "left_semi")
         judged = bad.where((F.size("_late") > 0) | (F.size("_reaching") > 0))
         if beside.isEmpty() and judged.isEmpty():
-            return replace(self, rows=rows, groups=sound, books=Books.of(sound)), False
-        again = Dedup._group(self.spec, self.log, rows, self.check_conflicts)
+            return replace(self, rows=rows, groups=sound, books=Books.of(sound, self.known)), False
+        again = Dedup._group(self.spec, self.log, rows, self.check_conflicts, self.known)
         # What a group holds follows from its variant's rows and the request's time.
         new = again.groups.join(sound, [*key, "request_hash", "request_ts"], "left_anti")
         changed = not new.isEmpty()

@@ -1,9 +1,12 @@
 """Ingest: a raw impression log into its request table, exactly once, or not at all.
 
-    look at the files → narrow pass → (refuse?) → wide pass → audit branch → suite → quarantine → publish → ledger
+    look at the files → known requests → narrow pass → (refuse?) → wide pass → audit branch → suite → quarantine →
+    publish → ledger
 
-A job that dies anywhere leaves main as it was, or published; the next run makes good what is missing: leftover
-branches are dropped, and a batch that was published without its ledger entry is found in the snapshots.
+Late impressions of known requests are merged into their rows (spark_jobs/merge.py). Where another job publishes
+meanwhile, the batch is done again on what that one left. A job that dies anywhere leaves main as it was, or published;
+the next run makes good what is missing: leftover branches are dropped, and a batch that was published without its
+ledger entry is found in the snapshots.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.catalog import open_catalog
-from lakehouse.errors import ReqlakeError
+from lakehouse.errors import AuditError, ReqlakeError
 from lakehouse.ledger import Ledger, members_json
 from lakehouse.quality import audit
 from lakehouse.schema import ensure_request_table
@@ -29,19 +32,30 @@ from lakehouse.spec import DatasetSpec, load_spec
 from spark_jobs.batch import Batch, choose_batch
 from spark_jobs.conflicts import count_conflicts
 from spark_jobs.dedup import Dedup
-from spark_jobs.errors import BatchRefusedError
-from spark_jobs.files import find_files
+from spark_jobs.errors import BatchRefusedError, MainMovedError
+from spark_jobs.files import RawFile, find_files
 from spark_jobs.guard import job
 from spark_jobs.layout import order_writes
+from spark_jobs.merge import Known, find_known
 from spark_jobs.narrow import WINNER
-from spark_jobs.publish import append_batch, audit_branch, branch_of, drop_leftovers, publish, reset_branch
+from spark_jobs.publish import (
+    append_batch,
+    audit_branch,
+    branch_of,
+    delete_by_position,
+    drop_leftovers,
+    publish,
+    reset_branch,
+)
 from spark_jobs.quarantine import Condemned, ensure_quarantine, write_quarantine
-from spark_jobs.raw import open_raw
+from spark_jobs.raw import RawLog, open_raw
 from spark_jobs.report import IngestReport, Progress, Steps
 from spark_jobs.session import session_for
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
+
+TRIES = 5
 
 
 def run(
@@ -56,13 +70,20 @@ def run(
     """Ingest raw files, folders and globs as one batch.
 
     Without `batch_id` the batch is named by its files' contents, and files that are in the table already are passed
-    over. Raises RawDataError (files that cannot be ingested), BatchRefusedError (too many bad rows, requests that the
-    table holds, a given id with other files), AuditError (the suite failed), CatalogError, FormatError. Whatever is
-    raised, nothing was published.
+    over. Raises RawDataError (files that cannot be ingested), BatchRefusedError (too many bad rows, a given id with
+    other files), MainMovedError (other jobs published each time this one was about to), AuditError (the suite failed),
+    CatalogError, FormatError. Whatever is raised, nothing was published.
     """
     with job(spark, settings):
         lake = _Lake(spark, settings, spec, Steps(progress))
-        return _ingest(lake, paths, batch_id)
+        with lake.steps.step("look", "Looking at the raw files"):
+            files = find_files(paths)
+        for _ in range(TRIES - 1):
+            try:
+                return _ingest(lake, files, batch_id)
+            except MainMovedError:
+                lake.steps.say("Another job published meanwhile: once more on what it left")
+        return _ingest(lake, files, batch_id)
 
 
 @dataclass
@@ -87,25 +108,26 @@ class _Lake:
         return self.in_spark(self.spec.table("requests"))
 
 
-def _ingest(lake: _Lake, paths: Sequence[str | Path], batch_id: str | None) -> IngestReport:
+def _ingest(lake: _Lake, files: list[RawFile], batch_id: str | None) -> IngestReport:
     spark, settings, spec, steps = lake.spark, lake.settings, lake.spec, lake.steps
-    with steps.step("look", "Looking at the raw files"):
-        files = find_files(paths)
     with steps.step("prepare", "Opening the table"):
         table = ensure_request_table(lake.catalog, spec, settings)
         order_writes(spark, table, lake.requests)
         drop_leftovers(spark, table, lake.requests)
         ledger = Ledger(lake.catalog, spec, settings)
+        base = table.refresh().current_snapshot()
         ledger.recover(table)
         batch = choose_batch(files, ledger.batches(), batch_id)
     if not batch.files:
         return IngestReport(batch.id, skipped=True, known_files=batch.known_paths, seconds=steps.seconds)
-    with steps.step("narrow", f"Grouping {sum(f.rows for f in batch.files):,} rows into requests"):
-        log = open_raw(spark, spec, list(batch.files))
-        dedup = Dedup.start(spec, log, check_conflicts=settings.ingest.check_conflicts)
-        _refuse_known(spark, dedup, table, lake.requests)
+    log = open_raw(spark, spec, list(batch.files))
+    known = _known(lake, log, base)
+    with steps.step("narrow", f"Grouping {log.rows:,} rows into requests"):
+        # Under `split` a late row's variant is told by its fingerprint, so it is taken even where nobody asks for it.
+        check = settings.ingest.check_conflicts or (known is not None and spec.conflict == "split")
+        dedup = Dedup.start(spec, log, check_conflicts=check, known=known)
     branch = audit_branch(batch.id)
-    with branch_of(spark, lake.requests, branch):
+    with branch_of(spark, lake.requests, branch, base):
         dedup, condemned, head = _write(lake, dedup, table, batch, branch)
         with steps.step("audit", "Validating before anything is published"):
             audit(_appended(spark, lake.requests, head), spec).require()
@@ -116,19 +138,22 @@ def _ingest(lake: _Lake, paths: Sequence[str | Path], batch_id: str | None) -> I
         if condemned.total:
             with steps.step("quarantine", f"Putting {condemned.total:,} rows into quarantine"):
                 quarantine = lake.in_spark(ensure_quarantine(lake.catalog, spec, settings))
-                write_quarantine(log, condemned, quarantine, batch.id)
+                write_quarantine(log, condemned, quarantine, batch.id, known)
         with steps.step("publish", "Publishing"):
             publish(spark, lake.requests, branch)
     with steps.step("ledger", "Entering the batch in the ledger"):
         ledger.write(batch.id, batch.members, head.snapshot_id, head.timestamp_ms)
     dedup.groups.unpersist()
+    if known is not None:
+        known.release()
     return IngestReport(
         batch_id=batch.id,
         raw_rows=log.rows,
         accepted_rows=dedup.books.accepted,
         duplicate_rows=dedup.books.duplicates,
         conflict_rows=dedup.books.conflicting,
-        requests=dedup.books.requests,
+        requests=dedup.books.requests - (known.rows if known else 0),
+        merged_requests=known.rows if known else 0,
         quarantined=condemned.counts,
         conflicts_by_column=by_column,
         snapshot_id=head.snapshot_id,
@@ -137,11 +162,23 @@ def _ingest(lake: _Lake, paths: Sequence[str | Path], batch_id: str | None) -> I
     )
 
 
+def _known(lake: _Lake, log: RawLog, base: Snapshot | None) -> Known | None:
+    """Requests of the batch that the table holds."""
+    if base is None:
+        return None
+    with lake.steps.step("known", "Looking for requests that the table holds already"):
+        keys = log.typed.select("user_id", "request_id", "request_ts")
+        return find_known(lake.spark, lake.spec, keys, lake.requests, base.snapshot_id)
+
+
 def _write(lake: _Lake, dedup: Dedup, table: Table, batch: Batch, branch: str) -> tuple[Dedup, Condemned, Snapshot]:
     """Write the sound requests to the branch; what was left of the batch, what is condemned, the branch's snapshot."""
     steps, target, members = lake.steps, f"{lake.requests}.branch_{branch}", members_json(batch.members)
     with steps.step("judge", "Judging the rows that cannot stay"):
         condemned = _judge(dedup, lake.settings)
+    if dedup.known is not None:
+        with steps.step("delete", f"Taking out {dedup.known.rows:,} requests to write them anew"):
+            _take_out(lake, dedup.known, table, branch)
     says = f"Writing {dedup.books.requests:,} requests"
     while True:
         with steps.step("write", says):
@@ -158,6 +195,21 @@ def _write(lake: _Lake, dedup: Dedup, table: Table, batch: Batch, branch: str) -
             lake.spark.sql(reset_branch(lake.requests, branch, head))
         # Rows that were late beside a bad row can be in time now, and bad themselves: each round condemns some.
         says = f"Writing {dedup.books.requests:,} requests anew: bad rows had given some their time"
+
+
+def _take_out(lake: _Lake, known: Known, table: Table, branch: str) -> None:
+    """Delete the rows that will be written anew, from the branch. Raises AuditError where that took another number."""
+    delete_by_position(lake.spark, table, lake.requests)
+    known.delete(lake.spark, f"{lake.requests}.branch_{branch}")
+    summary = _head(table, branch).summary
+    told = summary.additional_properties if summary else {}
+    # Positions that a file had lost already are written again with the new ones.
+    gone = int(told.get("added-position-deletes", "0")) - int(told.get("removed-position-deletes", "0"))
+    if gone != known.rows:
+        raise AuditError(
+            f"{lake.requests}: {gone} rows were taken out to be written anew, but {known.rows} were read: nothing was "
+            f"published, run it again, and report it if that does not help"
+        )
 
 
 def _judge(dedup: Dedup, settings: Settings) -> Condemned:
@@ -188,23 +240,6 @@ def _place(dedup: Dedup, row: Row) -> str:
     user = "***" if keys.user_id.sensitive else found["user_id"]
     request = "***" if keys.request_id.sensitive else found["request_id"]
     return f"{found['_file'].rsplit('/', 1)[-1]} row {row['row']} (user {user}, request {request})"
-
-
-def _refuse_known(spark: SparkSession, dedup: Dedup, table: Table, name: str) -> None:
-    """Raises BatchRefusedError where the table holds a request of this batch already."""
-    if table.current_snapshot() is None:
-        return
-    key = ["user_id", "request_id"]
-    known = dedup.groups.select(*key).join(spark.table(name).select(*key), key, "left_semi").distinct()
-    count = known.count()
-    if count:
-        masked = dedup.spec.keys.user_id.sensitive
-        rows = known.limit(5).collect()
-        shown = ", ".join(f"(user {'***' if masked else r['user_id']}, request {r['request_id']})" for r in rows)
-        raise BatchRefusedError(
-            f"{name} holds {count:,} of this batch's requests already, such as {shown}: late impressions of a known "
-            f"request are not merged yet. Nothing was published; ingest all rows of a request in one batch"
-        )
 
 
 def _sound(requests: DataFrame) -> DataFrame:

@@ -94,7 +94,16 @@ def narrow_rows(spec: DatasetSpec, log: RawLog, *, check_conflicts: bool) -> Dat
         F.xxhash64(FILE).alias("_file_id"),
         F.col(ROW).alias("_row_number"),
     )
-    return rows.withColumn("_rank", fingerprint({"user_id": LONG, "request_id": LONG, **narrow, "_hash": LONG}))
+    return rows.withColumn("_rank", row_rank(spec))
+
+
+def row_rank(spec: DatasetSpec) -> Column:
+    """64-bit hash of a narrow row's content: of what the table holds of it, so that a stored row has the same.
+
+    Its own `request_ts` is not in it: the table keeps the request's.
+    """
+    kept = {name: kind for name, kind in row_columns(spec).items() if name != "request_ts"}
+    return fingerprint({"user_id": LONG, "request_id": LONG, **kept, "_hash": LONG})
 
 
 def group_requests(spec: DatasetSpec, rows: DataFrame) -> DataFrame:
@@ -150,7 +159,8 @@ def _variants(spec: DatasetSpec, how: Grouping, timed: DataFrame) -> DataFrame:
     first = F.element_at(F.col("c._hash"), 1)
     told = timed.withColumn("_best", F.when(one, first).otherwise(best["_hash"]))
     if spec.conflict != "split":
-        differing = F.when(one, 0).otherwise(F.size(F.filter("c", lambda x: x["_hash"] != F.col("_best"))))
+        differs = F.filter("c", lambda x: (x["_hash"] != F.col("_best")) & _raw(x))
+        differing = F.when(one, 0).otherwise(F.size(differs))
         return told.select("*", F.lit(0).cast("bigint").alias("request_hash"), differing.alias("_conflicting"))
     spread = told.withColumn("request_hash", F.explode(F.array_distinct(F.col("c._hash"))))
     is_best = F.col("request_hash") == F.col("_best")
@@ -164,8 +174,13 @@ def _variants(spec: DatasetSpec, how: Grouping, timed: DataFrame) -> DataFrame:
         # The books of the whole request are kept with one of its variants.
         F.when(is_best, F.col("_late")).alias("_late"),
         F.when(is_best, F.col("_reaching")).alias("_reaching"),
-        F.when(is_best, 0).otherwise(F.size(mine)).alias("_conflicting"),
+        F.when(is_best, 0).otherwise(F.size(F.filter(mine, _raw))).alias("_conflicting"),
     )
+
+
+def _raw(x: Column) -> Column:
+    """Whether a row lies in a raw file, and not in the table (spark_jobs/merge.py)."""
+    return x["_row_number"] >= 0
 
 
 def _preference(spec: DatasetSpec, how: Grouping) -> tuple[str, ...]:

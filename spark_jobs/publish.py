@@ -1,7 +1,8 @@
 """Write, audit, publish: a batch becomes visible in one step, or not at all.
 
-The batch is appended to a branch of its own, validated there, and `main` is moved to it. The branch's name holds the
-host and process of its writer, so that the next job can tell a killed writer's leftover from a running one's.
+The batch is written to a branch of its own, validated there, and `main` is moved to it: never by force, so that a job
+whose main has moved on meanwhile has to start again. The branch's name holds the host and process of its writer, so
+that the next job can tell a killed writer's leftover from a running one's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,18 +20,22 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.ledger import BATCH, FILES
-from spark_jobs.errors import BatchRefusedError
+from spark_jobs.errors import MainMovedError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 BRANCH = re.compile(r"^audit_(?P<host>[a-z0-9]+)_(?P<pid>\d+)_")
 ORPHANED = timedelta(hours=24)
+MOVED = ("ancestor", "CommitFailedException", "Table metadata refresh is required")
+DELETE_MODE = "write.delete.mode"
+_open_branches: set[str] = set()
 
 
 def audit_branch(batch_id: str) -> str:
-    """The name of this process's branch for a batch."""
-    return f"audit_{_host()}_{os.getpid()}_{re.sub('[^A-Za-z0-9]', '', batch_id)[:16].lower()}"
+    """A name for one try of a batch; two jobs never have the same."""
+    batch = re.sub("[^A-Za-z0-9]", "", batch_id)[:16].lower()
+    return f"audit_{_host()}_{os.getpid()}_{batch}_{uuid.uuid4().hex[:8]}"
 
 
 def _host() -> str:
@@ -44,8 +50,8 @@ def drop_leftovers(spark: SparkSession, table: Table, name: str) -> list[str]:
         if match is None:
             continue
         if match["host"] == _host():
-            gone = int(match["pid"]) != os.getpid() and not _alive(int(match["pid"]))
-            gone = gone or int(match["pid"]) == os.getpid()  # jobs of one process follow each other
+            pid = int(match["pid"])
+            gone = branch not in _open_branches if pid == os.getpid() else not _alive(pid)
         else:
             snapshot = table.snapshot_by_id(ref.snapshot_id)
             made = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else datetime.now(UTC)
@@ -67,13 +73,16 @@ def _alive(pid: int) -> bool:
 
 
 @contextmanager
-def branch_of(spark: SparkSession, name: str, branch: str) -> Iterator[None]:
-    """A branch of the table for the time of one batch, dropped whatever happens."""
-    spark.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH `{branch}`")
+def branch_of(spark: SparkSession, name: str, branch: str, base: Snapshot | None) -> Iterator[None]:
+    """A branch of the table for the time of one batch, from `base` on, dropped whatever happens."""
+    of = f" AS OF VERSION {base.snapshot_id}" if base else ""
+    _open_branches.add(branch)
     try:
+        spark.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH `{branch}`{of}")
         yield
     finally:
         spark.sql(f"ALTER TABLE {name} DROP BRANCH IF EXISTS `{branch}`")
+        _open_branches.discard(branch)
 
 
 def reset_branch(name: str, branch: str, head: Snapshot) -> str:
@@ -92,8 +101,14 @@ def append_batch(requests: DataFrame, target: str, batch_id: str, files: str) ->
     )
 
 
+def delete_by_position(spark: SparkSession, table: Table, name: str) -> None:
+    """Let deletes write positions beside the data files, not the files anew (docs/decisions/0006-late-merge.md)."""
+    if table.properties.get(DELETE_MODE) != "merge-on-read":
+        spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{DELETE_MODE}' = 'merge-on-read')")
+
+
 def publish(spark: SparkSession, name: str, branch: str) -> None:
-    """Move main to the branch. Raises BatchRefusedError where main has moved on meanwhile."""
+    """Move main to the branch. Raises MainMovedError where main has moved on meanwhile."""
     from py4j.protocol import Py4JError  # type: ignore[import-untyped]
     from pyspark.errors import PySparkException
 
@@ -101,8 +116,8 @@ def publish(spark: SparkSession, name: str, branch: str) -> None:
     try:
         spark.sql(f"CALL {catalog}.system.fast_forward('{name}', 'main', '{branch}')").collect()
     except (PySparkException, Py4JError) as error:
-        if "ancestor" not in str(error):
+        if not any(mark in str(error) for mark in MOVED):
             raise
-        raise BatchRefusedError(
+        raise MainMovedError(
             f"{name} was changed by another job while this batch was being written: nothing was published, run it again"
         ) from error

@@ -18,6 +18,7 @@ from lakehouse.catalog import catalog_errors
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import IMPRESSION
+from spark_jobs.merge import Known
 from spark_jobs.raw import FILE, ROW, RawLog
 
 if TYPE_CHECKING:
@@ -72,8 +73,11 @@ def ensure_quarantine(catalog: Catalog, spec: DatasetSpec, settings: Settings) -
     return name
 
 
-def write_quarantine(log: RawLog, condemned: Condemned, table: str, batch_id: str) -> None:
-    """Put a batch's condemned rows into `table` (with its catalog), in place of any that the batch has there."""
+def write_quarantine(log: RawLog, condemned: Condemned, table: str, batch_id: str, known: Known | None = None) -> None:
+    """Put a batch's condemned rows into `table` (with its catalog), in place of any that the batch has there.
+
+    Stored candidates of `known` requests that the batch overruled are among them.
+    """
     from pyspark.sql import functions as F
 
     raw_columns = [c for c in log.raw.columns if c not in (FILE, ROW)]
@@ -88,7 +92,7 @@ def write_quarantine(log: RawLog, condemned: Condemned, table: str, batch_id: st
     marked = condemned.rows.select(F.col("file").alias("_file_id"), "row", "reason", "detail")
     rows = raw.join(marked, (raw["_id"] == marked["_file_id"]) & (raw["_number"] == marked["row"]))
     rows = rows.join(keys, (rows["_id"] == keys["_id2"]) & (rows["_number"] == keys["_number2"]))
-    rows.select(
+    rows = rows.select(
         "reason",
         "detail",
         F.lit(batch_id).alias("batch_id"),
@@ -98,4 +102,7 @@ def write_quarantine(log: RawLog, condemned: Condemned, table: str, batch_id: st
         "user_id",
         "request_id",
         F.current_timestamp().alias("quarantined_at"),
-    ).writeTo(table).option("check-nullability", "false").overwrite(F.col("batch_id") == F.lit(batch_id))
+    )
+    if known is not None:
+        rows = rows.unionByName(known.condemned(condemned.rows, batch_id))
+    rows.writeTo(table).option("check-nullability", "false").overwrite(F.col("batch_id") == F.lit(batch_id))

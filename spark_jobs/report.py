@@ -14,6 +14,9 @@ Progress = Callable[[str], None]
 class IngestReport:
     """The books of one batch: `raw_rows = accepted_rows + duplicate_rows + sum(quarantined.values())`.
 
+    `requests` are new rows of the table, `merged_requests` rows written anew because late impressions came. A late row
+    that takes a stored one's place sends that one to quarantine, so the sum holds over batches as it does in one.
+
     `conflict_rows` are accepted rows whose request features differ from the row that ranks first in their request,
     `conflicts_by_column` on which features. `seconds` by step. `skipped`: the batch was in the table already.
     """
@@ -24,6 +27,7 @@ class IngestReport:
     duplicate_rows: int = 0
     conflict_rows: int = 0
     requests: int = 0
+    merged_requests: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
     conflicts_by_column: dict[str, int] = field(default_factory=dict)
     snapshot_id: int | None = None
@@ -39,11 +43,15 @@ class Steps:
         self.progress = progress
         self.seconds: dict[str, float] = {}
 
+    def say(self, what: str) -> None:
+        """Tell `progress`."""
+        if self.progress is not None:
+            self.progress(what)
+
     @contextmanager
     def step(self, name: str, says: str) -> Iterator[None]:
         """One step; its seconds are kept under `name`, added up where it runs twice."""
-        if self.progress is not None:
-            self.progress(says)
+        self.say(says)
         started = time.perf_counter()
         try:
             yield

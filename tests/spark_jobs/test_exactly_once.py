@@ -12,7 +12,6 @@ from lakehouse.errors import AuditError
 from lakehouse.settings import Settings
 from spark_jobs import ingest
 from spark_jobs.checks import request_checks
-from spark_jobs.errors import BatchRefusedError
 from tests.spark_jobs.conftest import published, rows_of
 from tests.support.datasets import SPECS, raw_log, reference_requests
 
@@ -45,17 +44,73 @@ def test_the_same_batch_again_changes_nothing_and_says_so(spark: Any, settings: 
     assert branches(settings) == {"main"}
 
 
-def test_new_requests_append_and_known_ones_are_refused_by_name(spark: Any, settings: Settings, write: Any) -> None:
+def test_new_requests_append_and_late_impressions_merge(spark: Any, settings: Settings, write: Any) -> None:
     raw = raw_log(SPEC, users=6)
     users = [r["uid"] for r in raw.to_pylist()]
-    first, second = raw.filter([u <= 3 for u in users]), raw.filter([u > 3 for u in users])
+    first, second = (raw.slice(1).filter([(u <= 3) == low for u in users[1:]]) for low in (True, False))
     ingest.run(spark, settings, SPEC, [write(first, "first")])
     ingest.run(spark, settings, SPEC, [write(second, "second")])
+    late = write(raw.slice(0, 1), "late")
+    report = ingest.run(spark, settings, SPEC, [late])
+    assert (report.merged_requests, report.requests, report.accepted_rows) == (1, 0, 1)
     assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(raw, SPEC))
-    late = raw.slice(0, 1).set_column(raw.schema.get_field_index("iid"), "iid", [[9999]])
-    with pytest.raises(BatchRefusedError, match="holds 1 of this batch's requests already, such as"):
-        ingest.run(spark, settings, SPEC, [write(late, "late")])
+    assert ingest.run(spark, settings, SPEC, [late]).skipped
+    assert branches(settings) == {"main"}
+
+
+@pytest.mark.parametrize("step", ["_take_out", "append_batch", "audit", "publish"])
+def test_a_merge_killed_before_publishing_leaves_the_table_as_it_was(
+    step: str, spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = raw_log(SPEC, users=3)
+    ingest.run(spark, settings, SPEC, [write(raw.slice(1), "first")])
+    before, late = published(settings, SPEC), write(raw.slice(0, 1), "late")
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, step, die)
+        with pytest.raises(Killed):
+            ingest.run(spark, settings, SPEC, [late])
+    assert published(settings, SPEC) == before
+    assert ingest.run(spark, settings, SPEC, [late]).merged_requests == 1
     assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(raw, SPEC))
+
+
+def test_a_job_that_publishes_meanwhile_is_built_upon(
+    spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one batch is being written, another with rows of the same request is published."""
+    raw = raw_log(SPEC, users=3)
+    ingest.run(spark, settings, SPEC, [write(raw.slice(2), "most")])
+    other, said = write(raw.slice(1, 1), "other"), []
+    real = ingest.publish
+
+    def overtaken(*given: Any) -> None:
+        monkeypatch.setattr(ingest, "publish", real)
+        ingest.run(spark, settings, SPEC, [other])
+        real(*given)
+
+    monkeypatch.setattr(ingest, "publish", overtaken)
+    report = ingest.run(spark, settings, SPEC, [write(raw.slice(0, 1), "mine")], progress=said.append)
+    assert "Another job published meanwhile: once more on what it left" in said
+    assert report.accepted_rows == 1
+    assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(raw, SPEC))
+    assert branches(settings) == {"main"}
+
+
+def test_the_same_batch_twice_at_once(
+    spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = raw_log(SPEC, users=3)
+    folder, real = write(raw), ingest.publish
+
+    def overtaken(*given: Any) -> None:
+        monkeypatch.setattr(ingest, "publish", real)
+        assert not ingest.run(spark, settings, SPEC, [folder], batch_id="monday").skipped
+        real(*given)
+
+    monkeypatch.setattr(ingest, "publish", overtaken)
+    assert ingest.run(spark, settings, SPEC, [folder], batch_id="monday").skipped
+    assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(raw, SPEC))
+    assert len(published(settings, SPEC, "ledger")) == 2  # one row a file
 
 
 @pytest.mark.parametrize("step", ["append_batch", "audit", "write_quarantine", "publish"])
