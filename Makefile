@@ -57,6 +57,9 @@ bench-ingest: .venv/.dev  ## ingest against sort-and-write of the flat rows
 bench-reader: .venv/.dev  ## the reader against flat readers, PyIceberg and bare decode
 	@$(BIN)/python -m benchmarks.reader
 
+bench-maintain: .venv/.dev  ## compaction, backfill and erasure against plain rewrites
+	@$(BIN)/python -m benchmarks.maintain
+
 bench-kernels: .venv/.dev  ## crossing attention against every stock form (needs a CUDA device)
 	@$(BIN)/python -m benchmarks.crossing_attention
 
@@ -64,4 +67,4 @@ clean:  ## remove what was built, the demo's lake included; .venv stays
 	@rm -rf build dist lake *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -exec rm -rf {} +
 
-.PHONY: help setup demo compose-env test test-all test-gpu lint format bench-ingest bench-reader bench-kernels clean
+.PHONY: help setup demo compose-env test test-all test-gpu lint format bench-ingest bench-reader bench-maintain bench-kernels clean
