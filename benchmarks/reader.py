@@ -148,7 +148,7 @@ def _small(kind: pa.DataType) -> pa.DataType:
 def delete_some(planned: Reader, folder: Path, share: float) -> None:
     """Let the reader plan with a position delete file that removes a share of the rows, as Spark leaves it."""
     rng, paths, positions = np.random.default_rng(0), [], []
-    tasks = planned._planner._tasks(planned.plan.snapshot_id or 0)  # noqa: SLF001
+    tasks = planned._planner.tasks(planned.plan.snapshot_id or 0)  # noqa: SLF001
     for task in tasks:
         gone = np.flatnonzero(rng.random(task.file.record_count) < share)
         paths += [task.file.file_path] * len(gone)
@@ -164,7 +164,7 @@ def delete_some(planned: Reader, folder: Path, share: float) -> None:
         file_size_in_bytes=path.stat().st_size,
     )
     marked = [FileScanTask(t.file, {delete}, t.residual) for t in tasks]
-    object.__setattr__(planned._planner, "_tasks", lambda _: marked)  # noqa: SLF001
+    object.__setattr__(planned._planner, "tasks", lambda _: marked)  # noqa: SLF001
     planned._plan = None  # noqa: SLF001
     planned.plan  # noqa: B018
 

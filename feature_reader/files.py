@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -15,11 +14,11 @@ from pyiceberg.io import FileIO
 from pyiceberg.table.name_mapping import NameMapping
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from feature_reader.errors import DataFileError, UnsupportedError
+from feature_reader.errors import DataFileError
+from feature_reader.footers import Footer, Footers
 
 FOOTERS_KEPT = 64
 ATTEMPTS = 3
-FIELD_ID = b"PARQUET:field_id"
 T = TypeVar("T")
 
 
@@ -31,17 +30,9 @@ def bare_path(path: str) -> str:
     return "/" + rest.lstrip("/") if scheme == "file" else rest.lstrip("/")
 
 
-@dataclass(frozen=True)
-class Footer:
-    """What a Parquet file says of itself, read once: its metadata, and its columns by field id."""
-
-    metadata: pq.FileMetaData
-    present: dict[int, str]
-    """Field id to the top-level column's name in this file."""
-    strings: tuple[str, ...]
-    """Leaf paths that hold strings: read as dictionaries, so that each distinct one is hashed once."""
-    leaves: dict[str, tuple[int, ...]]
-    """Top-level name to its leaf column indices."""
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's disks."""
+    return path.startswith("file:") or "://" not in path
 
 
 class DataFiles:
@@ -50,6 +41,7 @@ class DataFiles:
     def __init__(self, io: FileIO, mapping: NameMapping | None) -> None:
         self._io = io
         self._mapping = mapping
+        self._reader = Footers(io, mapping)
         self._footers: OrderedDict[str, Footer] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -63,7 +55,7 @@ class DataFiles:
                 self._footers.move_to_end(path)
                 return self._footers[path]
         with file_errors(path):
-            found = retried(lambda: self._read_footer(path))
+            found = retried(lambda: self._reader.read(path))
         with self._lock:
             self._footers[path] = found
             if len(self._footers) > FOOTERS_KEPT:
@@ -78,7 +70,10 @@ class DataFiles:
             with (
                 self._io.new_input(path).open() as source,
                 pq.ParquetFile(
-                    source, metadata=footer.metadata, read_dictionary=list(footer.strings), pre_buffer="://" in path
+                    source,
+                    metadata=footer.metadata,
+                    read_dictionary=list(footer.strings),
+                    pre_buffer=not is_local(path),
                 ) as file,
             ):
                 return file.read_row_group(row_group, columns=columns, use_threads=False)
@@ -86,37 +81,16 @@ class DataFiles:
         with file_errors(path):
             return retried(once)
 
-    def _read_footer(self, path: str) -> Footer:
-        with self._io.new_input(path).open() as source, pq.ParquetFile(source) as file:
-            metadata, schema = file.metadata, file.schema_arrow
-        present = {int(f.metadata[FIELD_ID]): f.name for f in schema if f.metadata and FIELD_ID in f.metadata}
-        if not present:
-            if self._mapping is None:
-                raise UnsupportedError(
-                    f"{path} carries no Iceberg field ids and the table has no schema.name-mapping.default: "
-                    "set the mapping, or rewrite the file with Iceberg"
-                )
-            present = {
-                m.field_id: name
-                for m in self._mapping.root
-                for name in m.names
-                if m.field_id is not None and name in schema.names
-            }
-        leaves: dict[str, tuple[int, ...]] = {}
-        strings = []
-        for i in range(metadata.num_columns):
-            column = metadata.schema.column(i)
-            top = column.path.split(".")[0]
-            leaves[top] = (*leaves.get(top, ()), i)
-            if column.logical_type.type == "STRING":
-                strings.append(column.path)
-        return Footer(metadata, present, tuple(strings), leaves)
-
 
 def retried(read: Callable[[], T]) -> T:
     """The result of `read`, tried again with growing pauses where an I/O error may pass."""
+    try:
+        return read()
+    except OSError as error:
+        if not is_transient(error):
+            raise
     return Retrying(
-        stop=stop_after_attempt(ATTEMPTS),
+        stop=stop_after_attempt(ATTEMPTS - 1),
         wait=wait_random_exponential(multiplier=0.1, max=2),
         retry=retry_if_exception(is_transient),
         reraise=True,

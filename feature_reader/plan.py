@@ -19,17 +19,19 @@ from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
+from pyiceberg.types import NestedField
 
 from feature_reader.columns import one_array
 from feature_reader.decode import Decoder
 from feature_reader.deletes import deleted_rows
 from feature_reader.errors import UnsupportedError
-from feature_reader.files import DataFiles, Footer, bare_path
+from feature_reader.files import DataFiles, bare_path, is_local
 from feature_reader.filters import RowFilter
-from feature_reader.layout import ANCHOR
+from feature_reader.sizes import unit_size
 
-FOOTER_THREADS = 8
-OFFSET_BYTES = 12  # Arrow's int32 and the batch's int64
+FOOTER_THREADS = 8  # where a footer waits for a network or a filter is read; else parsing holds the GIL
+FILES_AT_ONCE = 16  # of one task of a thread
+NO_ROWS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -108,24 +110,28 @@ class Planner:
         """Plan a snapshot. Raises DataFileError for an unreadable file, UnsupportedError for equality deletes."""
         if snapshot_id is None:
             return Plan(None, (), (), 0, 0)
-        tasks = sorted(self._tasks(snapshot_id), key=lambda t: _sort_key(t.file, self.schema))
-        with ThreadPoolExecutor(FOOTER_THREADS, thread_name_prefix="reqlake-plan") as pool:
+        user = self.schema.find_field("user_id")
+        tasks = sorted(self.tasks(snapshot_id), key=lambda t: _sort_key(t.file, user))
+        paths = tuple(t.file.file_path for t in tasks)
+        local = self.row_filter.is_always_true and not self.measured and all(is_local(path) for path in paths)
+        with ThreadPoolExecutor(1 if local else FOOTER_THREADS, thread_name_prefix="reqlake-plan") as pool:
             gone = deleted_rows(self.table.io, tasks, pool)
 
-            def one(numbered: tuple[int, FileScanTask]) -> tuple[list[ReadUnit], int, int]:
-                path = numbered[1].file.file_path
-                return self._units(numbered[0], path, gone.get(bare_path(path), np.zeros(0, np.int64)))
+            def some(part: range) -> list[tuple[list[ReadUnit], int, int]]:
+                return [self._units(i, paths[i], gone.get(bare_path(paths[i]), NO_ROWS)) for i in part]
 
-            planned = list(pool.map(one, enumerate(tasks)))
+            parts = [range(i, min(i + FILES_AT_ONCE, len(tasks))) for i in range(0, len(tasks), FILES_AT_ONCE)]
+            planned = [file for part in pool.map(some, parts) for file in part]
         return Plan(
             snapshot_id,
-            tuple(t.file.file_path for t in tasks),
+            paths,
             tuple(u for units, _, _ in planned for u in units if u.requests),
             sum(deleted for _, deleted, _ in planned),
             sum(filtered for _, _, filtered in planned),
         )
 
-    def _tasks(self, snapshot_id: int) -> list[FileScanTask]:
+    def tasks(self, snapshot_id: int) -> list[FileScanTask]:
+        """The data files that the filter does not prune, each with its delete files, in no certain order."""
         scan = self.table.scan(row_filter=self.row_filter.expression, snapshot_id=snapshot_id)
         try:
             tasks = list(scan.plan_files())
@@ -148,7 +154,7 @@ class Planner:
         for group in range(footer.metadata.num_row_groups):
             rows = footer.metadata.row_group(group).num_rows
             here = deleted[np.searchsorted(deleted, first) : np.searchsorted(deleted, first + rows)] - first
-            keep = np.setdiff1d(np.arange(rows), here, assume_unique=True) if len(here) else None
+            keep = _without(here, rows)
             lost += len(here)
             if not self.row_filter.is_always_true:
                 table = self.files.read(path, group, self.row_filter.columns(footer.present))
@@ -156,7 +162,7 @@ class Planner:
                 remain = passed if keep is None else np.intersect1d(keep, passed, assume_unique=True)
                 dropped += (rows if keep is None else len(keep)) - len(remain)
                 keep = remain if len(remain) < rows else None
-            candidates, size = _size(footer, group, self.decoder)
+            candidates, size = unit_size(footer, group, self.decoder.needs(footer.present))
             sizes = self._sizes(path, group, keep) if self.measured else None
             units.append(ReadUnit(index, group, rows, keep, candidates, size, sizes))
             first += rows
@@ -174,27 +180,14 @@ class Planner:
         return total if keep is None else total[keep]
 
 
-def _sort_key(file: DataFile, schema: Schema) -> tuple[Any, ...]:
-    user = schema.find_field("user_id")
+def _without(deleted: np.ndarray, rows: int) -> np.ndarray | None:
+    """The row numbers below `rows` that are not deleted; None for all."""
+    return np.setdiff1d(np.arange(rows), deleted, assume_unique=True) if len(deleted) else None
+
+
+def _sort_key(file: DataFile, user: NestedField) -> tuple[Any, ...]:
     bound = (file.lower_bounds or {}).get(user.field_id)
     lowest = -(1 << 63) if bound is None else from_bytes(user.field_type, bound)  # type: ignore[arg-type]
     values = [file.partition[i] for i in range(len(file.partition))]
     partition = tuple((v is not None, type(v).__name__, v) for v in values)
     return (file.spec_id, partition, lowest, bare_path(file.file_path))
-
-
-def _size(footer: Footer, group: int, decoder: Decoder) -> tuple[int, int]:
-    """Candidates and decoded bytes of a row group, from the value counts in the footer."""
-    metadata = footer.metadata.row_group(group)
-    leaves = [
-        (field, metadata.column(leaf).num_values)
-        for field in decoder.needs(footer.present)
-        for leaf in footer.leaves[footer.present[field.field_id]]
-    ]
-    candidates = next((values for field, values in leaves if field.name == ANCHOR), 0)
-    size = 0
-    for field, values in leaves:
-        width = field.dtype.itemsize + (4 if field.element == "string" else 0)
-        offsets = (metadata.num_rows if field.listed else 0) + (candidates if field.listed == 2 else 0)
-        size += values * width + offsets * OFFSET_BYTES
-    return candidates, size

@@ -87,11 +87,11 @@ def test_the_order_is_the_same_on_every_machine_and_numpy() -> None:
 
 def test_the_plan_does_not_follow_the_order_of_commits(feed: Table) -> None:
     reader = Reader(feed)
-    tasks = reader._planner._tasks(feed.current_snapshot().snapshot_id)
+    tasks = reader._planner.tasks(feed.current_snapshot().snapshot_id)
     before = reader.plan
     shuffled = [tasks[i] for i in np.random.default_rng(0).permutation(len(tasks))]
     other = Reader(feed)
-    object.__setattr__(other._planner, "_tasks", lambda _: shuffled)
+    object.__setattr__(other._planner, "tasks", lambda _: shuffled)
     assert other.plan.hash == before.hash
     assert ids(list(other)) == ids(list(Reader(feed)))
 

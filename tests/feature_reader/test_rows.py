@@ -104,9 +104,9 @@ def with_deletes(reader: Reader, folder: Path, positions: dict[str, list[int]]) 
         record_count=len(paths),
         file_size_in_bytes=path.stat().st_size,
     )
-    plain = reader._planner._tasks
+    plain = reader._planner.tasks
     marked = lambda snapshot: [FileScanTask(t.file, {delete}, t.residual) for t in plain(snapshot)]  # noqa: E731
-    object.__setattr__(reader._planner, "_tasks", marked)
+    object.__setattr__(reader._planner, "tasks", marked)
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
