@@ -163,7 +163,7 @@ def main() -> None:
     shape = (
         Shape(requests=400, fanout=4, history=64)
         if given.quick
-        else Shape(requests=8000, fanout=4, requests_per_user=4)
+        else Shape(requests=16_000, fanout=4, requests_per_user=8)
     )
     rounds = 1 if given.quick else 3
     home = Path(tempfile.mkdtemp(prefix="reqlake-bench-"))

@@ -25,7 +25,7 @@ from lakehouse.spec import DatasetSpec
 from lakehouse.upkeep.health import PartitionHealth, partition_health, spark_condition
 from lakehouse.upkeep.state import TableState
 from spark_jobs.backfill_column import Target, ensure_column
-from spark_jobs.backfill_source import Counts, Source, count_keys, read_source
+from spark_jobs.backfill_source import Counts, Source, judge_keys, read_source
 from spark_jobs.compact import groups
 from spark_jobs.errors import BackfillError
 from spark_jobs.files import find_files
@@ -93,9 +93,9 @@ def run(
         progress("Checking the source's keys")
         order_writes(spark, table, name)
         read = read_source(spark, settings, table_spec(table), feature, source)
+        found = judge_keys(spark.table(name), read, spec, source)
         identity = _identity(settings, feature, source, missing)
         target, added = ensure_column(table, table_spec(table), feature, read, settings)
-        found = count_keys(spark.table(name), read)
         partitions = partition_health(table, settings.maintenance)
         notes = _notes(table, partitions)
         done = _done(table, identity)

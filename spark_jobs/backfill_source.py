@@ -53,7 +53,7 @@ class Source:
 
 
 def read_source(spark: SparkSession, settings: Settings, spec: DatasetSpec, feature: str, source: str) -> Source:
-    """Open a source. Raises BackfillError: a column is missing, a key is null, a key is there twice."""
+    """Open a source. Raises BackfillError: a column is missing, or the feature cannot be filled."""
     from spark_jobs.backfill import is_table
 
     if is_table(source):
@@ -80,7 +80,6 @@ def read_source(spark: SparkSession, settings: Settings, spec: DatasetSpec, feat
     key = places[0] if places else ""
     keys = [*REQUEST, *([key] if level == "candidate" else [])]
     rows = frame.select(*[_key(frame, k) for k in keys], _col(feature).alias("_value"))
-    _judge(rows, keys, source, spec)
     return Source(rows, level, key, frame.schema[feature].dataType)
 
 
@@ -100,37 +99,36 @@ def _key(frame: DataFrame, name: str) -> Column:
     return _col(name).cast("int" if name == "position" else "bigint").alias(name)
 
 
-def _judge(rows: DataFrame, keys: list[str], source: str, spec: DatasetSpec) -> None:
+def judge_keys(table: DataFrame, source: Source, spec: DatasetSpec, where: str) -> Counts:
+    """Compare the keys of both sides, in one pass over key columns. Raises BackfillError: a key is null, or twice."""
     from pyspark.sql import functions as F
 
-    nulls = rows.where(" OR ".join(f"{k} IS NULL" for k in keys)).count()
-    if nulls:
-        raise BackfillError(f"{nulls:,} rows of {source} have a null in {', '.join(keys)}: nothing was written")
-    twice = rows.groupBy(*keys).count().where("count > 1").persist()
-    try:
-        total = twice.agg(F.count("*"), F.sum("count")).collect()[0]
-        if total[0]:
-            masked = spec.keys.user_id.sensitive or spec.keys.request_id.sensitive
-            shown = [", ".join(f"{k} {r[k]}" for k in keys) for r in twice.limit(EXAMPLES).collect()]
-            such = "" if masked else f", such as {'; '.join(shown)}"
-            raise BackfillError(
-                f"{total[0]:,} keys are in {source} more than once ({total[1]:,} rows){such}: which value is meant? "
-                f"Nothing was written"
-            )
-    finally:
-        twice.unpersist()
-
-
-def count_keys(table: DataFrame, source: Source) -> Counts:
-    """Compare the keys of both sides, reading key columns alone."""
-    from pyspark.sql import functions as F
-
-    mine = table.select(*REQUEST).distinct()
+    mine = table.select(*REQUEST)
     if source.level == "candidate":
-        mine = table.select(*REQUEST, F.explode(source.key).alias(source.key)).distinct()
-    theirs = source.frame.select(*source.keys)
-    joined = mine.withColumn("_mine", F.lit(1)).join(theirs.withColumn("_theirs", F.lit(1)), list(source.keys), "full")
-    row = joined.agg(
-        F.count("_theirs"), F.count_if(F.col("_mine").isNull()), F.count_if(F.col("_theirs").isNull())
-    ).collect()[0]
-    return Counts(row[0], row[1], row[2])
+        mine = table.select(*REQUEST, F.explode(source.key).alias(source.key))
+    mine = mine.distinct().withColumn("_mine", F.lit(1))
+    keys = list(source.keys)
+    no_key = " OR ".join(f"{k} IS NULL" for k in keys)
+    theirs = source.frame.groupBy(*keys).agg(F.count("*").alias("_rows")).withColumn("_null", F.expr(no_key))
+    counts = {
+        "nulls": F.sum(F.expr("if(_null, _rows, 0)")),
+        "twice": F.count_if(F.expr("NOT _null AND _rows > 1")),
+        "twice_rows": F.sum(F.expr("if(NOT _null AND _rows > 1, _rows, 0)")),
+        "source": F.count("_rows"),
+        "extra": F.count_if(F.expr("_mine IS NULL")),
+        "missing": F.count_if(F.expr("_rows IS NULL")),
+    }
+    row = mine.join(theirs, keys, "full").agg(*[c.alias(n) for n, c in counts.items()]).collect()[0]
+    found = {name: row[name] or 0 for name in counts}
+    if found["nulls"]:
+        raise BackfillError(f"{found['nulls']:,} rows of {where} have a null in {', '.join(keys)}: nothing was written")
+    if found["twice"]:
+        masked = spec.keys.user_id.sensitive or spec.keys.request_id.sensitive
+        examples = [] if masked else theirs.where("_rows > 1").limit(EXAMPLES).collect()
+        shown = "; ".join(", ".join(f"{k} {r[k]}" for k in keys) for r in examples)
+        such = f", such as {shown}" if shown else ""
+        raise BackfillError(
+            f"{found['twice']:,} keys are in {where} more than once ({found['twice_rows']:,} rows){such}: which "
+            f"value is meant? Nothing was written"
+        )
+    return Counts(found["source"], found["extra"], found["missing"])

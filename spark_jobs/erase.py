@@ -54,7 +54,7 @@ LITERALS = 1000
 
 
 @dataclass
-class _Job:
+class Erasing:
     """What every step works with, and what they have done."""
 
     spark: SparkSession
@@ -99,7 +99,7 @@ def run(
     catalog = open_catalog(settings)
     with maintenance_lease(catalog, spec, settings, "erase") as lease, job(spark, settings):
         request_table = open_request_table(catalog, spec, settings)
-        erasing = _Job(spark, settings, catalog, spec, users)
+        erasing = Erasing(spark, settings, catalog, spec, users)
         drop_leftovers(spark, request_table, erasing.in_spark(request_table))
         _refuse_ingest(request_table.refresh())
         Ledger(catalog, spec, settings).recover(request_table)
@@ -109,7 +109,7 @@ def run(
         erased = []
         for table in tables:
             progress(f"Erasing from {'.'.join(table.name())}")
-            erased.append(_erase_from(table, erasing, tags))
+            erased.append(erase_from(table, erasing, tags))
             lease.renew()
         progress("Decoding every file under the warehouse")
         decoded, others = _prove(tables, erasing)
@@ -147,7 +147,7 @@ def _refuse_ingest(table: Table) -> None:
         raise EraseError(f"an ingest is running on {'.'.join(table.name())} ({running[0]}): erase when it has ended")
 
 
-def _tables(erasing: _Job) -> list[Table]:
+def _tables(erasing: Erasing) -> list[Table]:
     """The dataset's tables, and those of samples that were taken from it."""
     spec, catalog = erasing.spec, erasing.catalog
     tables = dataset_tables(catalog, spec, erasing.settings)
@@ -165,7 +165,7 @@ def _summary(snapshot: Any) -> dict[str, str]:
     return dict(snapshot.summary.additional_properties) if snapshot.summary else {}
 
 
-def _ask(tables: list[Table], erasing: _Job, *, yes: bool) -> None:
+def _ask(tables: list[Table], erasing: Erasing, *, yes: bool) -> None:
     held = [
         f"{'.'.join(table.name())} {ref.snapshot_ref_type.value} {name!r}"
         for table in tables
@@ -179,7 +179,7 @@ def _ask(tables: list[Table], erasing: _Job, *, yes: bool) -> None:
         )
 
 
-def _holds(table: Table, erasing: _Job, snapshot_id: int) -> int:
+def _holds(table: Table, erasing: Erasing, snapshot_id: int) -> int:
     """Rows of the users in one snapshot."""
     names = {f.name for f in table.scan(snapshot_id=snapshot_id).projection().fields}
     found = 0
@@ -200,7 +200,7 @@ def _among(column: str, values: Iterable[int]) -> BooleanExpression:
     return In(column, set(values))  # type: ignore[call-arg, misc]  # it takes both by position
 
 
-def _erase_from(table: Table, erasing: _Job, tags: Tags) -> ErasedTable:
+def erase_from(table: Table, erasing: Erasing, tags: Tags) -> ErasedTable:
     """Every step on one table; what its current state lost."""
     before, rows, current = TableState.of(table), 0, table.current_snapshot()
     if current is not None:
@@ -221,7 +221,7 @@ def _erase_from(table: Table, erasing: _Job, tags: Tags) -> ErasedTable:
     return ErasedTable(name, rows, before.files, after.files, before.file_bytes, after.file_bytes)
 
 
-def delete_rows(table: Table, erasing: _Job, target: str) -> None:
+def delete_rows(table: Table, erasing: Erasing, target: str) -> None:
     """Delete the users' rows from a table or one of its branches, rewriting the files that hold them, in order."""
     names = {f.name for f in table.schema().fields}
     if {"user_id", "request_id", "request_hash", "item_id"} <= names and "reqlake.spec" in table.properties:
@@ -244,7 +244,7 @@ def delete_rows(table: Table, erasing: _Job, target: str) -> None:
         erasing.spark.sql(f"DELETE FROM {target} WHERE {condition}")
 
 
-def _clean_refs(table: Table, erasing: _Job, tags: Tags) -> None:
+def _clean_refs(table: Table, erasing: Erasing, tags: Tags) -> None:
     """Rebuild or drop what holds the users; whatever is left of old snapshots would keep their files."""
     for name, ref in list(table.metadata.refs.items()):
         if name == "main":
@@ -267,7 +267,7 @@ def _is_clean(table: Table, snapshot_id: int) -> bool:
     return not any((m.deleted_files_count or 0) for m in (snapshot.manifests(table.io) if snapshot else ()))
 
 
-def _drop(table: Table, name: str, erasing: _Job) -> None:
+def _drop(table: Table, name: str, erasing: Erasing) -> None:
     if "reqlake.spec" in table.properties and not name.startswith(READER):
         drop_tag(erasing.catalog, table_spec(table), erasing.settings, name)
     else:
@@ -276,13 +276,16 @@ def _drop(table: Table, name: str, erasing: _Job) -> None:
     table.refresh()
 
 
-def _rebuild(table: Table, name: str, snapshot_id: int, erasing: _Job) -> None:
+def _rebuild(table: Table, name: str, snapshot_id: int, erasing: Erasing) -> None:
     """Move a tag to what is left of its rows."""
+    # The delete writes with the table's schema of today; the set keeps the one that it was made with.
+    old = table.snapshot_by_id(snapshot_id)
     target, branch = erasing.in_spark(table), f"erase_{re.sub('[^A-Za-z0-9]', '_', name)}"
     erasing.spark.sql(f"ALTER TABLE {target} CREATE OR REPLACE BRANCH `{branch}` AS OF VERSION {snapshot_id}")
     delete_rows(table.refresh(), erasing, f"{target}.`branch_{branch}`")
     properties = retag_properties(table.refresh(), name, replaced=snapshot_id)
-    squash(table, branch, erasing.settings, tag=name, properties=properties)
+    schema_id = old.schema_id if old is not None else None
+    squash(table, branch, erasing.settings, tag=name, schema_id=schema_id, properties=properties)
     erasing.rebuilt.append(name)
 
 
@@ -297,7 +300,7 @@ def _successors(table: Table, head: int) -> dict[str, str]:
     }
 
 
-def _prove(tables: list[Table], erasing: _Job) -> tuple[Decoded, tuple[str, ...]]:
+def _prove(tables: list[Table], erasing: Erasing) -> tuple[Decoded, tuple[str, ...]]:
     """Decode every file; what nothing references and still speaks of a user is removed. Others' tables that do, too."""
     io, warehouse = tables[0].io, erasing.settings.catalog.warehouse
     where = warehouse or tables[0].location().rsplit("/", 1)[0]
@@ -318,7 +321,7 @@ def _prove(tables: list[Table], erasing: _Job) -> tuple[Decoded, tuple[str, ...]
     return Decoded(decoded.files, tuple(kept)), tuple(sorted({others[path] for path in touched}))
 
 
-def _others(tables: list[Table], erasing: _Job) -> tuple[set[str], dict[str, str]]:
+def _others(tables: list[Table], erasing: Erasing) -> tuple[set[str], dict[str, str]]:
     """Files that tables of other datasets reference, and whose they are."""
     mine = {t.name() for t in tables} | {tuple(lease_name(erasing.spec).split("."))}
     owned: dict[str, str] = {}
@@ -329,7 +332,7 @@ def _others(tables: list[Table], erasing: _Job) -> tuple[set[str], dict[str, str
     return set(owned), owned
 
 
-def _raw_logs(erasing: _Job) -> tuple[str, ...]:
+def _raw_logs(erasing: Erasing) -> tuple[str, ...]:
     ledger = Ledger(erasing.catalog, erasing.spec, erasing.settings).table
     return tuple(sorted(set(ledger.scan(selected_fields=("name",)).to_arrow()["name"].to_pylist())))
 

@@ -56,12 +56,14 @@ def squash(
     settings: Settings,
     *,
     tag: str | None = None,
+    schema_id: int | None = None,
     properties: dict[str, str] | None = None,
 ) -> int:
     """Write the squash of a branch's head and move the branch to it; the new snapshot's id.
 
     With `tag`, that tag is moved to it instead and the branch is dropped. `properties` are set in the same commit, with
-    the new id in the place of `{new}`. Raises CommitFailedException where the branch has moved on meanwhile.
+    the new id in the place of `{new}`; `schema_id` is what the snapshot is read with, by default as its head. Raises
+    CommitFailedException where the branch has moved on meanwhile.
     """
     metadata, head_id = table.metadata, table.metadata.refs[branch].snapshot_id
     head = table.snapshot_by_id(head_id)
@@ -85,7 +87,7 @@ def squash(
         manifest_list=listed,
         sequence_number=sequence,
         summary=Summary(Operation.REPLACE, **totals, **{SQUASHED: str(head_id)}),
-        schema_id=head.schema_id if head.schema_id is not None else metadata.current_schema_id,
+        schema_id=next((s for s in (schema_id, head.schema_id) if s is not None), metadata.current_schema_id),
     )
     updates: tuple[TableUpdate, ...] = (AddSnapshotUpdate(snapshot=snapshot),)
     requirements: tuple[TableRequirement, ...] = (

@@ -58,3 +58,13 @@ def is_catalog_name(log: str) -> bool:
     """Whether LOG reads like `namespace.table` rather than a path or a pattern."""
     plain = log.replace("_", "").replace(".", "").isalnum()
     return log.count(".") == 1 and plain and not log.endswith(".parquet") and not Path(log).exists()
+
+
+def snapshot_of(dataset: str, tag: str, settings: Settings) -> int:
+    """The snapshot of the request table that a training set pins. Raises TableMissingError for an unknown tag."""
+    from lakehouse.catalog import open_catalog
+    from lakehouse.schema import table_spec
+    from lakehouse.tags import tag_of
+
+    spec = table_spec(open_table(dataset, settings))
+    return tag_of(open_catalog(settings), spec, settings, tag).snapshot_of(spec.table())

@@ -17,6 +17,7 @@ def train(
     resume: Path | None = None,
     run: Path | None = None,
     snapshot_id: int | None = None,
+    tag: str | None = None,
     epochs: int | None = None,
     batch_requests: int | None = None,
     learning_rate: float | None = None,
@@ -35,6 +36,7 @@ def train(
         resume: Go on with the run of this folder instead of starting one.
         run: Folder of the new run; else one below the lake's home.
         snapshot_id: What to read instead of the current snapshot.
+        tag: A training set to read instead of the current snapshot.
         epochs: Times that the training part is gone through.
         batch_requests: Requests of a step.
         learning_rate: The highest of the schedule.
@@ -47,7 +49,7 @@ def train(
         seed: Of the order, the weights and the dropout.
     """
     from lakehouse.settings import load_settings
-    from reqlake.cli.dataset import open_table
+    from reqlake.cli.dataset import open_table, snapshot_of
     from reqlake.show.train import show_training
     from training.config import TrainConfig
     from training.errors import TrainingError
@@ -59,6 +61,10 @@ def train(
     settings = load_settings()
     if bool(dataset) == bool(resume):
         raise TrainingError("name a dataset to train on, or a run to go on with (--resume FOLDER), not both")
+    if tag is not None:
+        if snapshot_id is not None or not dataset:
+            raise TrainingError("--tag is for a new run, and instead of --snapshot-id: give one of the two")
+        snapshot_id = snapshot_of(dataset, tag, settings)
     sizes = {"width": width, "layers": layers, "heads": heads, "history_length": history_length}
     given: dict[str, Any] = {"run": run, "snapshot_id": snapshot_id, "epochs": epochs, "batch_requests": batch_requests}
     given |= {"learning_rate": learning_rate, "history": history, "device": device, "seed": seed}

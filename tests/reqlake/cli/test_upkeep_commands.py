@@ -50,3 +50,12 @@ def test_maintenance_says_what_is_due_and_what_it_did(run: Run) -> None:
     assert "before" in done
     assert "after" in done
     assert "nothing was due" in run("orphans", "shop", "--dry-run").out
+
+
+@lake
+def test_a_training_set_is_named_with_its_table(run: Run) -> None:
+    unknown = run("train", "feed", "--tag", "nope")
+    assert (unknown.code, "has no tag 'nope'" in unknown.err) == (1, True)
+    assert "give one of the two" in run("train", "feed", "--tag", "v1", "--snapshot-id", "1").err
+    assert "name it with --table" in run("score", "runs/x", "--tag", "v1").err
+    assert "has no tag 'nope'" in run("score", "runs/x", "--tag", "nope", "--table", "feed").err
