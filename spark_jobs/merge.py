@@ -101,7 +101,7 @@ class Known:
         )
 
     def delete(self, spark: SparkSession, target: str) -> None:
-        """Delete the touched rows on a branch: position deletes, no data file is written (docs/decisions/0006)."""
+        """Delete the touched rows on a branch: position deletes, no data file is written (docs/decisions/0007)."""
         self.keys.createOrReplaceTempView(TOUCHED_VIEW)
         try:
             spark.sql(

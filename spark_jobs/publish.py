@@ -102,7 +102,7 @@ def append_batch(requests: DataFrame, target: str, batch_id: str, files: str) ->
 
 
 def delete_by_position(spark: SparkSession, table: Table, name: str) -> None:
-    """Let deletes write positions beside the data files, not the files anew (docs/decisions/0006-late-merge.md)."""
+    """Let deletes write positions beside the data files, not the files anew (docs/decisions/0007-late-merge.md)."""
     if table.properties.get(DELETE_MODE) != "merge-on-read":
         spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{DELETE_MODE}' = 'merge-on-read')")
 

@@ -22,6 +22,7 @@ from reqlake.cli import (
     evaluate,
     ingest,
     maintain,
+    quarantine,
     query,
     report,
     sample,
@@ -48,6 +49,8 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "spec infer": spec.infer,
     "spec show": spec.show,
     "ingest": ingest.ingest,
+    "quarantine list": quarantine.list_held,
+    "quarantine show": quarantine.show,
     "validate": validate.validate,
     "report": report.report,
     "verify data": verify.data,
@@ -79,6 +82,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
 """Every command by its words, in the order of the help."""
 GROUPS = {
     "spec": "Check, draft or show a dataset's spec.",
+    "quarantine": "Raw rows that are held back: how many and why, and the rows themselves.",
     "verify": "Prove that the request table holds what the raw log held.",
     "batches": "What the reader would read: its plan, or its first batches.",
     "tag": "Training sets: named, pinned states of the table, and what changed between two.",

@@ -14,7 +14,7 @@ def ingest(spec: Positional[Path], raw: Positional[tuple[str, ...]], /, *, batch
 
     Args:
         spec: The dataset's spec, a YAML file.
-        raw: The raw log: Parquet files, folders, quoted patterns. All rows of a request belong into one call.
+        raw: The raw log: Parquet files, folders, quoted patterns. Late rows of a known request merge into its row.
         batch_id: Name of the batch; else a hash of its files, so that a file is never ingested twice.
     """
     from lakehouse.settings import load_settings

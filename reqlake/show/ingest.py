@@ -57,7 +57,11 @@ def show_ingest(console: Console, report: IngestReport, spec: DatasetSpec) -> No
         table.add_row(f"{report.conflict_rows:,}", Text(f"disagree with their request on {columns}: {rule}"))
     table.add_row(
         f"[bold]{report.requests:,}[/bold]",
-        Text(f"requests in {spec.table()} with {report.accepted_rows:,} candidates"),
+        Text(f"new requests in {spec.table()}, {report.accepted_rows:,} new candidates")
+        if report.merged_requests
+        else Text(f"requests in {spec.table()} with {report.accepted_rows:,} candidates"),
     )
+    if report.merged_requests:
+        table.add_row(f"{report.merged_requests:,}", "known requests written anew with their late impressions")
     console.print(table)
     console.print(f"batch {report.batch_id}, snapshot {report.snapshot_id}", style="dim")
