@@ -74,12 +74,14 @@ def run(
     source: str,
     *,
     missing: Missing = "keep",
+    dry_run: bool = False,
     progress: Progress = lambda _: None,
 ) -> BackfillReport:
     """Write `feature` from `source`, a table's full name or Parquet files, with user_id, request_id and the feature.
 
     A source with item_id or position fills a candidate feature. What the source does not have keeps its value (null
     where the feature is new), or with `missing="null"` becomes null; keys that the table does not have are counted.
+    With `dry_run` the keys are judged and counted, and nothing is written.
     Raises BackfillError for null or duplicate keys and a feature or type that does not fit, LeaseError, CatalogError.
     """
     started = time.perf_counter()
@@ -94,6 +96,14 @@ def run(
         order_writes(spark, table, name)
         read = read_source(spark, settings, table_spec(table), feature, source)
         found = judge_keys(spark.table(name), read, spec, source)
+        if dry_run:
+            known = {c.name for c in table_spec(table).columns()}
+            due = [p for p in partition_health(table, settings.maintenance) if p.files]
+            notes = _notes(table, due)
+            took = time.perf_counter() - started
+            return BackfillReport(
+                spec.table(), feature, feature not in known, found, len(due), 0, before, before, notes, took
+            )
         identity = _identity(settings, feature, source, missing)
         target, added = ensure_column(table, table_spec(table), feature, read, settings)
         partitions = partition_health(table, settings.maintenance)

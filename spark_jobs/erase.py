@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import BooleanExpression, In
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 
-from lakehouse.catalog import open_catalog, table_names
+from lakehouse.catalog import open_catalog
 from lakehouse.lease import lease_name, maintenance_lease
 from lakehouse.ledger import Ledger
-from lakehouse.sample import SAMPLE
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
@@ -34,14 +31,16 @@ from lakehouse.tags.sets import NEW, READER, SUCCESSOR, drop_tag, retag_properti
 from lakehouse.upkeep.files import bare, referenced, remove, stored
 from lakehouse.upkeep.squash import is_squashed, squash
 from lakehouse.upkeep.state import TableState
-from lakehouse.upkeep.traces import Decoded, Trace, Wanted, find_traces, raw_names
+from lakehouse.upkeep.traces import Decoded, Trace, Wanted, find_traces
 from spark_jobs import expire
+from spark_jobs.erase_plan import rows_held, tables_of
+from spark_jobs.erase_reach import checkpoints, logs, raw_logs
 from spark_jobs.erase_report import ErasedTable, EraseReport, write_report
 from spark_jobs.erase_users import Users
 from spark_jobs.errors import EraseError
 from spark_jobs.guard import job
 from spark_jobs.layout import order_writes
-from spark_jobs.orphans import clear, dataset_tables
+from spark_jobs.orphans import clear
 from spark_jobs.publish import BRANCH, drop_leftovers
 from spark_jobs.report import Progress
 
@@ -103,7 +102,7 @@ def run(
         drop_leftovers(spark, request_table, erasing.in_spark(request_table))
         _refuse_ingest(request_table.refresh())
         Ledger(catalog, spec, settings).recover(request_table)
-        tables = _tables(erasing)
+        tables = tables_of(catalog, spec, settings)
         progress("Looking for the users in every table, tag and branch")
         _ask(tables, erasing, yes=yes)
         erased = []
@@ -127,9 +126,9 @@ def run(
             decoded=decoded.files,
             traces=decoded.traces,
             other_datasets=others,
-            raw_logs=_raw_logs(erasing),
-            checkpoints=_checkpoints(settings, spec),
-            logs=_logs(settings, users),
+            raw_logs=raw_logs(catalog, spec, settings),
+            checkpoints=checkpoints(settings, spec),
+            logs=logs(settings, users),
             seconds=time.perf_counter() - began,
         )
         written = write_report(report, settings.home / "reports")
@@ -147,24 +146,6 @@ def _refuse_ingest(table: Table) -> None:
         raise EraseError(f"an ingest is running on {'.'.join(table.name())} ({running[0]}): erase when it has ended")
 
 
-def _tables(erasing: Erasing) -> list[Table]:
-    """The dataset's tables, and those of samples that were taken from it."""
-    spec, catalog = erasing.spec, erasing.catalog
-    tables = dataset_tables(catalog, spec, erasing.settings)
-    mine = {t.name() for t in tables}
-    uuid = str(catalog.load_table(spec.table()).metadata.table_uuid)
-    for name in table_names(catalog, spec.namespace):
-        if name.endswith("_requests") and tuple(name.split(".")) not in mine:
-            other = catalog.load_table(name)
-            if any(_summary(s).get(SAMPLE, "").startswith(uuid) for s in other.metadata.snapshots):
-                tables += dataset_tables(catalog, table_spec(other), erasing.settings)
-    return tables
-
-
-def _summary(snapshot: Any) -> dict[str, str]:
-    return dict(snapshot.summary.additional_properties) if snapshot.summary else {}
-
-
 def _ask(tables: list[Table], erasing: Erasing, *, yes: bool) -> None:
     held = [
         f"{'.'.join(table.name())} {ref.snapshot_ref_type.value} {name!r}"
@@ -180,24 +161,7 @@ def _ask(tables: list[Table], erasing: Erasing, *, yes: bool) -> None:
 
 
 def _holds(table: Table, erasing: Erasing, snapshot_id: int) -> int:
-    """Rows of the users in one snapshot."""
-    names = {f.name for f in table.scan(snapshot_id=snapshot_id).projection().fields}
-    found = 0
-    if "user_id" in names:
-        by_id = table.scan(_among("user_id", erasing.users.ids), ("user_id",), snapshot_id=snapshot_id)
-        found += len(by_id.to_arrow())
-    if "raw" in names:
-        rows = table.scan(selected_fields=("user_id", "raw"), snapshot_id=snapshot_id).to_arrow().to_pylist()
-        wanted = erasing.wanted
-        found += sum(r["user_id"] not in erasing.users.ids and raw_names(r["raw"] or "", wanted) for r in rows)
-    if {"kind", "hash", "string"} <= names:
-        rows = table.scan(_among("hash", erasing.users.ids), ("kind",), snapshot_id=snapshot_id).to_arrow().to_pylist()
-        found += sum(r["kind"] == "user_id" for r in rows)
-    return found
-
-
-def _among(column: str, values: Iterable[int]) -> BooleanExpression:
-    return In(column, set(values))  # type: ignore[call-arg, misc]  # it takes both by position
+    return rows_held(table, erasing.spec, erasing.users, snapshot_id)
 
 
 def erase_from(table: Table, erasing: Erasing, tags: Tags) -> ErasedTable:
@@ -330,27 +294,3 @@ def _others(tables: list[Table], erasing: Erasing) -> tuple[set[str], dict[str, 
             if name not in mine:
                 owned |= dict.fromkeys(referenced(erasing.catalog.load_table(name)), ".".join(name))
     return set(owned), owned
-
-
-def _raw_logs(erasing: Erasing) -> tuple[str, ...]:
-    ledger = Ledger(erasing.catalog, erasing.spec, erasing.settings).table
-    return tuple(sorted(set(ledger.scan(selected_fields=("name",)).to_arrow()["name"].to_pylist())))
-
-
-def _checkpoints(settings: Settings, spec: DatasetSpec) -> tuple[str, ...]:
-    """Runs on this table below the lake's home: each was trained before the erasure."""
-    return tuple(str(p.parent) for p in _below(settings, "run.json") if spec.table() in p.read_text(errors="replace"))
-
-
-def _logs(settings: Settings, users: Users) -> tuple[str, ...]:
-    """Logs and pages below the lake's home that name a user as our messages do, or by its text."""
-    ids = "|".join(str(i) for i in sorted(users.ids))
-    texts = "|".join(re.escape(t) for t in sorted(users.texts) if not t.lstrip("-").isdigit())
-    said = re.compile(rf"\buser (?:{ids})\b" + (rf"|{texts}" if texts else ""))
-    found = [p for ending in ("*.log", "*.html", "*.json") for p in _below(settings, ending)]
-    return tuple(sorted(str(p) for p in found if said.search(p.read_text(errors="replace"))))
-
-
-def _below(settings: Settings, pattern: str) -> Iterable[Path]:
-    warehouse = settings.home / "warehouse"
-    return (p for p in settings.home.rglob(pattern) if p.is_file() and warehouse not in p.parents)

@@ -22,6 +22,7 @@ from lakehouse.ledger import BATCH, Ledger
 from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
+from lakehouse.tags import drop_ended_leases
 from lakehouse.upkeep.files import bare, referenced_by, remove, stored
 from lakehouse.upkeep.state import TableState, UpkeepReport
 from spark_jobs.report import Progress
@@ -49,6 +50,7 @@ def run(
         before = TableState.of(table)
         progress("Entering published batches in the ledger")
         _enter_batches(catalog, spec, settings, table)
+        ended = [] if dry_run else drop_ended_leases(table, settings)
         days = settings.maintenance.keep_days if older_than_days is None else older_than_days
         kept = settings.maintenance.keep_snapshots if keep is None else keep
         gone = _asked(table, snapshots) if snapshots else due(table, days, kept)
@@ -56,6 +58,7 @@ def run(
         files, size = expire(table, gone, settings, dry_run=dry_run)
         after = before if dry_run else TableState.of(table.refresh())
     did = (f"{len(gone)} snapshots expired, {files} files removed",) if gone else ()
+    did += (f"{len(ended)} readers' leases ended",) if ended else ()
     return UpkeepReport("expire", spec.table(), before, after, did, dry_run, files, size, time.perf_counter() - started)
 
 

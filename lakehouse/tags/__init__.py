@@ -2,6 +2,7 @@
 
 from lakehouse.tags.diff import TagDiff, diff_tags
 from lakehouse.tags.page import write_diff_page
+from lakehouse.tags.reader_lease import ReaderLease, drop_ended_leases, reader_lease
 from lakehouse.tags.sets import (
     READER,
     Pinned,
@@ -16,12 +17,15 @@ from lakehouse.tags.sets import (
 __all__ = [
     "READER",
     "Pinned",
+    "ReaderLease",
     "TagDiff",
     "TrainingSet",
     "create_tag",
     "diff_tags",
+    "drop_ended_leases",
     "drop_tag",
     "list_tags",
+    "reader_lease",
     "successor",
     "tag_of",
     "write_diff_page",

@@ -82,14 +82,14 @@ def create_tag(
     for table in _needed(catalog, spec, settings):
         current = table.current_snapshot()
         if current is not None:
-            _set_tag(table, name, current.snapshot_id, settings, {})
+            set_tag(table, name, current.snapshot_id, settings, {})
             tables[_full_name(table)] = _pinned(table, current)
     tables[spec.table()] = _pinned(requests, found)
     text = json.dumps(
         {"tables": {k: asdict(v) for k, v in tables.items()}, "created": datetime.now(UTC).isoformat()},
         separators=(",", ":"),
     )
-    _set_tag(requests, name, found.snapshot_id, settings, {MAP + name: text})
+    set_tag(requests, name, found.snapshot_id, settings, {MAP + name: text})
     return _set_of(requests, name)
 
 
@@ -116,10 +116,10 @@ def drop_tag(catalog: Catalog, spec: DatasetSpec, settings: Settings, name: str)
     requests = open_request_table(catalog, spec, settings)
     dropped = _set_of(requests, name) if name in _tag_names(requests) else None
     if dropped is not None:
-        _remove_tag(requests, name, settings)
+        remove_tag(requests, name, settings)
     leftovers = [t for t in _needed(catalog, spec, settings) if name in t.metadata.refs]
     for table in leftovers:
-        _remove_tag(table, name, settings)
+        remove_tag(table, name, settings)
     if dropped is None and not leftovers:
         tag_of(catalog, spec, settings, name)
     return dropped
@@ -199,7 +199,7 @@ def _full_name(table: Table) -> str:
     return ".".join(table.name())
 
 
-def _set_tag(table: Table, name: str, snapshot_id: int, settings: Settings, properties: dict[str, str]) -> None:
+def set_tag(table: Table, name: str, snapshot_id: int, settings: Settings, properties: dict[str, str]) -> None:
     """Set a tag and properties in one commit; a commit that another writer overtook is made again."""
     for attempt in range(ATTEMPTS):
         try:
@@ -217,14 +217,16 @@ def _set_tag(table: Table, name: str, snapshot_id: int, settings: Settings, prop
             return
 
 
-def _remove_tag(table: Table, name: str, settings: Settings) -> None:
+def remove_tag(table: Table, name: str, settings: Settings, properties: tuple[str, ...] = ()) -> None:
+    """Remove a tag, what the table says of it, and more properties, in one commit; anew where another overtook it."""
     for attempt in range(ATTEMPTS):
+        gone = [p for p in (MAP + name, *properties) if p in table.properties]
         try:
             with catalog_errors(settings), table.transaction() as change:
                 with ManageSnapshots(change) as refs:
                     refs.remove_tag(name)
-                if MAP + name in table.properties:
-                    change.remove_properties(MAP + name)
+                if gone:
+                    change.remove_properties(*gone)
         except CommitFailedException:
             if attempt == ATTEMPTS - 1:
                 raise

@@ -16,6 +16,7 @@ def backfill(
     feature: str,
     source: Annotated[str, arg(name="from")],
     missing: Literal["keep", "null"] = "keep",
+    dry_run: bool = False,
 ) -> None:
     """Add a request or candidate feature, or rewrite one, from a table or Parquet files; a rerun goes on.
 
@@ -26,6 +27,7 @@ def backfill(
         feature: The feature: one of the spec, or a new one.
         source: The source: a table's full name, or Parquet files (a file, a folder, a quoted pattern).
         missing: What a request has that the source lacks: "keep" its value (null for a new feature), or "null".
+        dry_run: Judge and count the source's keys; write nothing.
     """
     from reqlake.cli.dataset import opened
     from reqlake.show.backfill import show_backfill
@@ -37,5 +39,5 @@ def backfill(
     with live_steps(err()) as step:
         step("Starting Spark")
         session = build_session(settings)
-        report = job.run(session, settings, spec, feature, source, missing=missing, progress=step)
-    show_backfill(out(), report)
+        report = job.run(session, settings, spec, feature, source, missing=missing, dry_run=dry_run, progress=step)
+    show_backfill(out(), report, dry_run=dry_run)

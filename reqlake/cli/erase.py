@@ -16,6 +16,7 @@ def erase(
     *,
     users: Path,
     yes: bool = False,
+    dry_run: bool = False,
     tags: Literal["rebuild", "drop"] = "rebuild",
 ) -> None:
     """Remove users from every table, snapshot, tag and branch of a dataset, then prove it by decoding every file.
@@ -26,16 +27,22 @@ def erase(
         dataset: A spec file, a table's full name or a dataset's name.
         users: One user a line, as the raw log names them (or a Parquet file's first column).
         yes: Training sets that hold the users may be changed.
+        dry_run: Say which tables, tags and branches hold the users; erase nothing.
         tags: What becomes of such a set: "rebuild" it without them under a new snapshot, or "drop" it.
     """
     from reqlake.cli.dataset import opened
     from reqlake.show.ingest import live_steps
     from spark_jobs import erase as job
+    from spark_jobs.erase_plan import plan
     from spark_jobs.erase_users import read_users
     from spark_jobs.session import build_session
 
     _, spec, settings = opened(dataset)
     listed = read_users(users, spec)
+    if dry_run:
+        for held in plan(settings, spec, listed):
+            out().print(f"{held.rows:,} rows in {held.table}, {held.kind} {held.ref}", soft_wrap=True)
+        return
     with live_steps(err()) as step:
         step("Starting Spark")
         report, written = job.run(build_session(settings), settings, spec, listed, yes=yes, tags=tags, progress=step)

@@ -17,7 +17,7 @@ from lakehouse.errors import TableMissingError, TagError
 from lakehouse.settings import Settings
 from lakehouse.tags import create_tag, diff_tags, drop_tag, list_tags, successor, tag_of, write_diff_page
 from lakehouse.tags.page import render
-from lakehouse.tags.sets import NEW, _set_tag, retag_properties
+from lakehouse.tags.sets import NEW, retag_properties, set_tag
 from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
 
 SPEC = SPECS["feed"]
@@ -95,7 +95,7 @@ def test_a_rebuilt_set_names_its_successor(settings: Settings, catalog: Catalog,
     first, last = (table.metadata.snapshots[i].snapshot_id for i in (0, -1))
     create_tag(catalog, SPEC, settings, "v1", snapshot_id=first)
     told = retag_properties(table.refresh(), "v1", replaced=first)
-    _set_tag(table, "v1", last, settings, {k: v.replace(NEW, str(last)) for k, v in told.items()})
+    set_tag(table, "v1", last, settings, {k: v.replace(NEW, str(last)) for k, v in told.items()})
     assert successor(table.refresh(), first) == last
     assert tag_of(catalog, SPEC, settings, "v1").snapshot_of(SPEC.table()) == last
 
