@@ -37,6 +37,29 @@ class RawFile:
         return f"{self.size}:{self.digest}"
 
 
+class NotWholeError(RawDataError):
+    """A file that is empty or has no readable footer: damaged, or still being written."""
+
+
+def find_ready(paths: Iterable[str | Path]) -> tuple[list[RawFile], list[Path]]:
+    """The whole files that paths name, and those of folders and globs that wait because they are not whole yet.
+
+    Raises RawDataError as `find_files` does: a file that is named itself has to be whole, and one of all has to be.
+    """
+    names = [str(p) for p in paths]
+    named = {path for name in names if not glob.has_magic(name) for path in _expand(name) if not _is_folder(name)}
+    found = sorted(named.union(*(_expand(name) for name in names)))
+    with ThreadPoolExecutor(8) as pool:
+        looked = list(pool.map(_look_or_tell, found))
+    waiting = [path for path, seen in zip(found, looked, strict=True) if isinstance(seen, NotWholeError)]
+    if not found or any(path in named for path in waiting) or len(waiting) == len(found):
+        return find_files(names), []
+    files = [seen for seen in looked if isinstance(seen, RawFile)]
+    if not any(f.rows for f in files):
+        return find_files(str(f.path) for f in files), []
+    return files, waiting
+
+
 def find_files(paths: Iterable[str | Path]) -> list[RawFile]:
     """The raw files that paths, folders and globs name, with footers read; `_*`, `.*` and `*.tmp` are passed over.
 
@@ -85,17 +108,28 @@ def _passed_over(parts: tuple[str, ...]) -> bool:
     return any(part.startswith(("_", ".")) for part in parts) or parts[-1].endswith(".tmp")
 
 
+def _is_folder(name: str) -> bool:
+    return Path(unquote(urlparse(name).path) if urlparse(name).scheme == "file" else name).is_dir()
+
+
+def _look_or_tell(path: Path) -> RawFile | NotWholeError:
+    try:
+        return _look(path)
+    except NotWholeError as error:
+        return error
+
+
 def _look(path: Path) -> RawFile:
     try:
         size = path.stat().st_size
         if size == 0:
-            raise RawDataError(f"{path} is empty: remove it, or write it again")
+            raise NotWholeError(f"{path} is empty: remove it, or write it again")
         with pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
         with path.open("rb") as data:
             digest = hashlib.file_digest(data, "sha256").hexdigest()
     except (pa.ArrowException, EOFError) as error:
-        raise RawDataError(
+        raise NotWholeError(
             f"{path} is not a whole Parquet file ({str(error).splitlines()[0]}): write it again, or name a file that "
             f"is still being written with a leading _ or a trailing .tmp"
         ) from error

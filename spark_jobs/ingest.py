@@ -15,7 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ from spark_jobs.batch import Batch, choose_batch
 from spark_jobs.conflicts import count_conflicts
 from spark_jobs.dedup import Dedup
 from spark_jobs.errors import BatchRefusedError, MainMovedError
-from spark_jobs.files import RawFile, find_files
+from spark_jobs.files import RawFile, find_ready
 from spark_jobs.guard import job
 from spark_jobs.layout import order_writes
 from spark_jobs.merge import Known, find_known
@@ -70,20 +70,21 @@ def run(
     """Ingest raw files, folders and globs as one batch.
 
     Without `batch_id` the batch is named by its files' contents, and files that are in the table already are passed
-    over. Raises RawDataError (files that cannot be ingested), BatchRefusedError (too many bad rows, a given id with
-    other files), MainMovedError (other jobs published each time this one was about to), AuditError (the suite failed),
-    CatalogError, FormatError. Whatever is raised, nothing was published.
+    over; files of folders and globs that are not whole yet wait. Raises RawDataError (files that cannot be ingested),
+    BatchRefusedError (too many bad rows, a given id with other files), MainMovedError (other jobs published each time
+    this one was about to), AuditError (the suite failed), CatalogError, FormatError. Whatever is raised, nothing was
+    published.
     """
     with job(spark, settings):
         lake = _Lake(spark, settings, spec, Steps(progress))
         with lake.steps.step("look", "Looking at the raw files"):
-            files = find_files(paths)
+            files, waiting = find_ready(paths)
         for _ in range(TRIES - 1):
             try:
-                return _ingest(lake, files, batch_id)
+                return replace(_ingest(lake, files, batch_id), waiting_files=tuple(map(str, waiting)))
             except MainMovedError:
                 lake.steps.say("Another job published meanwhile: once more on what it left")
-        return _ingest(lake, files, batch_id)
+        return replace(_ingest(lake, files, batch_id), waiting_files=tuple(map(str, waiting)))
 
 
 @dataclass

@@ -15,6 +15,7 @@ from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import SPAN, newest_event
 from spark_jobs.fingerprint import fingerprint
 from spark_jobs.narrow import WINNER, request_columns, row_columns, row_rank
+from spark_jobs.quarantine import JSON
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -84,9 +85,7 @@ class Known:
             *KEY,
             F.col("_file_id").alias("file"),
             (-1 - F.col("_index")).alias("row"),
-            F.to_json(
-                F.struct(*rest, *[F.col(f"_candidate.{n}").alias(n) for n in lists]), {"ignoreNullFields": "false"}
-            ).alias("raw"),
+            F.to_json(F.struct(*rest, *[F.col(f"_candidate.{n}").alias(n) for n in lists]), JSON).alias("raw"),
         )
         marked = places.where("row < 0").select("file", F.col("row").cast("int"), "reason", "detail")
         return rows.join(F.broadcast(marked), ["file", "row"]).select(

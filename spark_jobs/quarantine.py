@@ -18,11 +18,12 @@ from lakehouse.catalog import catalog_errors
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import IMPRESSION
-from spark_jobs.merge import Known
 from spark_jobs.raw import FILE, ROW, RawLog
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+    from spark_jobs.merge import Known
 
 SCHEMA = Schema(
     NestedField(1, "reason", StringType(), required=True, doc="why the row is not in the request table"),

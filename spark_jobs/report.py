@@ -19,6 +19,7 @@ class IngestReport:
 
     `conflict_rows` are accepted rows whose request features differ from the row that ranks first in their request,
     `conflicts_by_column` on which features. `seconds` by step. `skipped`: the batch was in the table already.
+    `known_files` were passed over, `waiting_files` are not whole yet.
     """
 
     batch_id: str
@@ -34,6 +35,7 @@ class IngestReport:
     seconds: dict[str, float] = field(default_factory=dict)
     skipped: bool = False
     known_files: tuple[str, ...] = ()
+    waiting_files: tuple[str, ...] = ()
 
 
 class Steps:

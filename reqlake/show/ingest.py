@@ -36,6 +36,9 @@ def live_steps(console: Console) -> Iterator[Callable[[str], None]]:
 
 def show_ingest(console: Console, report: IngestReport, spec: DatasetSpec) -> None:
     """Raw rows in, and where each of them is now."""
+    if report.waiting_files:
+        names = ", ".join(file.rsplit("/", 1)[-1] for file in report.waiting_files[:5])
+        console.print(f"{len(report.waiting_files)} files wait, having no readable footer yet: {names}", style="yellow")
     if report.skipped:
         console.print(
             f"Nothing to do: batch {report.batch_id} is in {spec.table()} already. No row was added or changed."

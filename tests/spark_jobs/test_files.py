@@ -12,7 +12,7 @@ import pytest
 from lakehouse.errors import RawDataError
 from spark_jobs.batch import choose_batch
 from spark_jobs.errors import BatchRefusedError
-from spark_jobs.files import batch_id_of, find_files
+from spark_jobs.files import batch_id_of, find_files, find_ready
 
 
 def parquet(path: Path, rows: int = 3) -> Path:
@@ -55,6 +55,22 @@ def test_what_cannot_be_ingested_is_refused_by_name(make, says: str, tmp_path: P
     with pytest.raises(RawDataError, match=says) as error:
         find_files([tmp_path])
     assert str(tmp_path) in str(error.value)
+
+
+def test_files_that_are_not_whole_yet_wait_unless_they_are_named(tmp_path: Path) -> None:
+    whole = parquet(tmp_path / "whole.parquet")
+    half, empty = tmp_path / "half.parquet", tmp_path / "sub" / "empty.parquet"
+    half.write_bytes(whole.read_bytes()[:-20])
+    empty.parent.mkdir()
+    empty.touch()
+    for asked in ([tmp_path], [whole, f"{tmp_path}/**/*.parquet"], [tmp_path, whole]):
+        files, waiting = find_ready(asked)
+        assert ([f.path for f in files], waiting) == ([whole], [half, empty])
+    for asked in ([half], [tmp_path, half], [empty.parent]):
+        with pytest.raises(RawDataError, match=r"not a whole Parquet file|is empty"):
+            find_ready(asked)
+    half.write_bytes(parquet(tmp_path / "other" / "b.parquet", 2).read_bytes())
+    assert [f.path for f in find_ready([f"{tmp_path}/*.parquet"])[0]] == [half, whole]
 
 
 def test_nothing_there_is_refused(tmp_path: Path) -> None:
