@@ -57,7 +57,7 @@ def run(
         progress(f"Expiring {len(gone)} of {len(table.metadata.snapshots)} snapshots")
         files, size = expire(table, gone, settings, dry_run=dry_run)
         after = before if dry_run else TableState.of(table.refresh())
-    did = (f"{len(gone)} snapshots expired, {files} files removed",) if gone else ()
+    did: tuple[str, ...] = (f"{len(gone)} snapshots expired, {files} files removed",) if gone else ()
     did += (f"{len(ended)} readers' leases ended",) if ended else ()
     return UpkeepReport("expire", spec.table(), before, after, did, dry_run, files, size, time.perf_counter() - started)
 
