@@ -10,6 +10,7 @@ from feature_reader.errors import (
     StateError,
     UnsupportedError,
 )
+from feature_reader.flat import FlatReader, FlatReport
 from feature_reader.measure import BenchReport, BenchRow, bench
 from feature_reader.origins import trace
 from feature_reader.plan import Plan, ReadUnit
@@ -21,6 +22,8 @@ __all__ = [
     "BenchRow",
     "DataFileError",
     "FilterError",
+    "FlatReader",
+    "FlatReport",
     "Jagged",
     "MemoryBoundError",
     "Origin",

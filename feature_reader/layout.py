@@ -80,22 +80,22 @@ def build_layout(spec: DatasetSpec, schema: Schema, columns: Iterable[str] | Non
     The default leaves out the writer's own columns (ranks, versions), the original strings of ids, and the labels'
     times; each can be named. Raises ReaderError for a name that the spec or the table does not have.
     """
-    if columns is None:
-        chosen = [c for c in spec.columns() if _is_default(c, spec)]
-    else:
-        names = list(dict.fromkeys(columns))
-        known = [c.name for c in spec.columns()]
-        for name in names:
-            if name not in known:
-                raise ReaderError(
-                    f"no column {name!r} in {spec.table()}.{nearest(name, known)} It has {', '.join(known)}"
-                )
-        chosen = [c for c in spec.columns() if c.name in names]
+    names = default_columns(spec) if columns is None else list(dict.fromkeys(columns))
+    known = [c.name for c in spec.columns()]
+    for name in names:
+        if name not in known:
+            raise ReaderError(f"no column {name!r} in {spec.table()}.{nearest(name, known)} It has {', '.join(known)}")
+    chosen = [c for c in spec.columns() if c.name in names]
     fields = tuple(_field(column, spec, schema) for column in chosen)
     anchors: tuple[Field, ...] = ()
     if any(f.part == "candidate" for f in fields) and all(f.name != ANCHOR for f in fields):
         anchors = (_field(spec.column(ANCHOR), spec, schema),)
     return Layout(fields, anchors)
+
+
+def default_columns(spec: DatasetSpec) -> list[str]:
+    """The names of the columns that a model may want."""
+    return [c.name for c in spec.columns() if _is_default(c, spec)]
 
 
 def sequence_siblings(spec: DatasetSpec, schema: Schema) -> dict[str, tuple[Field, ...]]:

@@ -19,6 +19,7 @@ from feature_reader.decode import Decoder
 from feature_reader.errors import ReaderError, StateError
 from feature_reader.files import DataFiles
 from feature_reader.filters import RowFilter
+from feature_reader.flat import FlatReader, FlatSource
 from feature_reader.layout import build_layout, measured_lists, sequence_siblings
 from feature_reader.memory import batch_bytes, divide, widest_window
 from feature_reader.options import batch_unit, check_positive, pinned_schema, pinned_snapshot
@@ -31,6 +32,7 @@ from feature_reader.stats import ReaderStats
 from lakehouse.catalog import open_catalog
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
+from lakehouse.spec import DatasetSpec
 
 Tail = Literal["pad", "drop", "wrap"]
 BEFORE_PLANNING = ("table_uuid", "snapshot_id", "schema_id", "row_filter", "window", "shuffle", "seed")
@@ -125,6 +127,15 @@ class Reader:
     def open(cls, settings: Settings, table: str, **options: Any) -> Reader:
         """A reader by the table's full name, as in `Reader.open(load_settings(), "reqlake.movielens_requests")`."""
         return cls(open_request_table(open_catalog(settings), table, settings), **options)
+
+    @staticmethod
+    def from_flat(source: FlatSource, spec: DatasetSpec, **options: Any) -> FlatReader:
+        """Batches of a log with one row per impression, deduplicated within a window while it is read.
+
+        `source` is an Iceberg table, a folder or files of Parquet (Hive partitions are columns), a pyarrow dataset or
+        an Arrow table (of an HF dataset: `data.with_format("arrow")[:]`). `options` are FlatReader's.
+        """
+        return FlatReader(source, spec, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: planned, and with a table that can be read but knows no catalog."""

@@ -8,8 +8,9 @@ import pytest
 
 PUBLIC = {
     "feature_reader": """
-        BenchReport BenchRow DataFileError FilterError Jagged MemoryBoundError Origin Plan Position RanksDisagreeError
-        ReadUnit Reader ReaderError ReaderStats RequestBatch StateError UnsupportedError bench trace
+        BenchReport BenchRow DataFileError FilterError FlatReader FlatReport Jagged MemoryBoundError Origin Plan
+        Position RanksDisagreeError ReadUnit Reader ReaderError ReaderStats RequestBatch StateError UnsupportedError
+        bench trace
     """,
     "lakehouse.quality": "Rule RuleResult ValidationReport audit suite_rules validate",
     "lakehouse.report": """
@@ -20,6 +21,10 @@ PUBLIC = {
         dump_yaml load_spec parse_spec spec_from_json
     """,
     "lakehouse.sql": "Explanation ScanPlan explain names query stream",
+    "lakehouse.tags": """
+        READER Pinned ReaderLease TagDiff TrainingSet create_tag diff_tags drop_ended_leases drop_tag list_tags
+        reader_lease successor tag_of write_diff_page
+    """,
     "reqlake": """
         DatasetSpec Engine Jagged Reader ReqlakeError RequestBatch Settings TrainConfig build_session evaluate
         infer_spec ingest load_settings load_spec score sql train

@@ -1,0 +1,184 @@
+"""`Reader.from_flat`: today's table, one row per impression, read as batches that hold each request once.
+
+To try what a request table would give, without Spark and without writing: rows are deduplicated within a window while
+they are read. What the window cannot see stays apart: a request whose rows lie in two windows comes twice, with the
+candidates of each. `report` says how far that went, and how far a request table would go.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyiceberg.table import Table
+
+from feature_reader.batch import RequestBatch
+from feature_reader.collate import Window
+from feature_reader.decode import Decoder
+from feature_reader.errors import ReaderError
+from feature_reader.flat_rows import FlatRows
+from feature_reader.layout import build_layout, default_columns, sequence_siblings
+from feature_reader.options import check_positive
+from lakehouse.schema import iceberg_schema
+from lakehouse.spec import DatasetSpec
+
+FlatSource: TypeAlias = "str | Path | list[str] | Table | pa.Table | ds.Dataset"
+WRITERS = ("request_hash",)
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class FlatReport:
+    """What one pass over flat rows came to."""
+
+    rows: int = 0
+    given: int = 0
+    """Requests that the batches held; one that lay in two windows counts twice."""
+    windows: int = 0
+    _seen: set[int] = field(default_factory=set, repr=False)
+
+    def add(self, rows: int, given: int, seen: list[int]) -> None:
+        """Count one window."""
+        self.rows, self.given, self.windows = self.rows + rows, self.given + given, self.windows + 1
+        self._seen.update(seen)
+
+    @property
+    def requests(self) -> int:
+        """Distinct requests among the rows."""
+        return len(self._seen)
+
+    @property
+    def reached(self) -> float:
+        """Rows per request given: what the window reached."""
+        return self.rows / max(1, self.given)
+
+    @property
+    def reachable(self) -> float:
+        """Rows per distinct request: what a request table reaches."""
+        return self.rows / max(1, self.requests)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rows:,} rows as {self.given:,} requests in {self.windows:,} windows: deduplicated "
+            f"{self.reached:.2f} times; a request table would reach {self.reachable:.2f} ({self.requests:,} requests)"
+        )
+
+
+class FlatReader:
+    """Batches of a flat source; one epoch an iteration, in the source's order or shuffled within each window.
+
+    It has no plan: no exact length, no ranks, no state to resume from. `report` is that of the latest pass, and is
+    logged at its end.
+    """
+
+    def __init__(
+        self,
+        source: FlatSource,
+        spec: DatasetSpec,
+        *,
+        columns: Iterable[str] | None = None,
+        batch_requests: int = 64,
+        window_bytes: int = 256 << 20,
+        seed: int = 0,
+        shuffle: bool = False,
+        snapshot_id: int | None = None,
+    ) -> None:
+        check_positive(batch_requests=batch_requests, window_bytes=window_bytes)
+        if snapshot_id is not None and not isinstance(source, Table):
+            raise ReaderError(f"snapshot_id={snapshot_id}: only an Iceberg table has snapshots")
+        self.spec, self.source = spec, source
+        self.batch_requests, self.window_bytes = batch_requests, window_bytes
+        self.seed, self.shuffle, self.snapshot_id = seed, shuffle, snapshot_id
+        self.epoch = 0
+        self.report = FlatReport()
+        self._rows = FlatRows(spec)
+        schema = iceberg_schema(spec)
+        names = list(columns) if columns is not None else default_columns(spec)
+        self.layout = build_layout(spec, schema, [n for n in names if n not in WRITERS])
+        self._decoder = Decoder(self.layout, sequence_siblings(spec, schema))
+        self._present = {f.field_id: f.name for f in schema.fields}
+
+    def __iter__(self) -> Iterator[RequestBatch]:
+        self.report = report = FlatReport()
+        left: list[RequestBatch] = []
+        for rows in self._windows():
+            requests = self._rows.requests(rows)
+            report.add(rows=len(rows), given=len(requests), seen=_names(*self._rows.keys(rows)))
+            present = {i: n for i, n in self._present.items() if n in requests.column_names}
+            whole = self._decoder(requests, present, f"window {report.windows - 1}")
+            pool = RequestBatch.concat([*left, self._mixed(whole, report.windows)])
+            ready = pool.R // self.batch_requests * self.batch_requests
+            for start in range(0, ready, self.batch_requests):
+                yield pool.slice(start, start + self.batch_requests)
+            left = [pool.slice(ready, pool.R).map(np.copy)] if ready < pool.R else []
+        yield from left
+        self.epoch += 1
+        log.info("%s: %s", self.spec.name, report)
+
+    def _mixed(self, batch: RequestBatch, window: int) -> RequestBatch:
+        if not self.shuffle:
+            return batch
+        rng = np.random.Philox(key=np.array([self.seed % (1 << 64), self.epoch], np.uint64), counter=window)
+        order = np.argsort(rng.random_raw(batch.R), kind="stable")
+        return Window([batch]).take(np.zeros(batch.R, np.int64), order)
+
+    def _windows(self) -> Iterator[pa.Table]:
+        """Rows up to the bound; the rows of the last request are kept for the next window, where more may follow."""
+        held: list[pa.Table] = []
+        size = 0
+        for piece in self._pieces():
+            held.append(piece)
+            size += piece.nbytes
+            if size >= self.window_bytes:
+                rows = pa.concat_tables(held)
+                user, request = self._rows.keys(rows)
+                other = np.flatnonzero((user != user[-1]) | (request != request[-1]))
+                cut = int(other[-1]) + 1 if len(other) else len(rows)
+                yield rows.slice(0, cut)
+                held = [rows.slice(cut)] if cut < len(rows) else []
+                size = sum(piece.nbytes for piece in held)
+        if held:
+            yield pa.concat_tables(held)
+
+    def _pieces(self) -> Iterator[pa.Table]:
+        if isinstance(self.source, Table):
+            scan = self.source.scan(selected_fields=tuple(self._rows.raw), snapshot_id=self.snapshot_id)
+            for batch in scan.to_arrow_batch_reader():
+                yield from self._cut(pa.Table.from_batches([batch]))
+            return
+        if isinstance(self.source, pa.Table):
+            yield from self._cut(self.source.select(self._rows.raw))
+            return
+        data = self.source
+        if not isinstance(data, ds.Dataset):
+            try:
+                data = ds.dataset(data, format="parquet", partitioning="hive")
+            except (OSError, pa.ArrowInvalid) as error:
+                raise ReaderError(f"cannot read {self.source} as Parquet: {error}") from error
+        missing = [name for name in self._rows.raw if name not in data.schema.names]
+        if missing:
+            raise ReaderError(
+                f"the rows lack {', '.join(missing)}, which the spec of {self.spec.name} reads: correct the spec "
+                "(`reqlake spec check --raw`)"
+            )
+        for batch in data.scanner(columns=self._rows.raw, batch_size=4096, batch_readahead=2).to_batches():
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch])
+
+    def _cut(self, table: pa.Table) -> Iterator[pa.Table]:
+        step = max(1, int(self.window_bytes / max(1.0, table.nbytes / max(1, len(table)))))
+        for start in range(0, len(table), step):
+            yield table.slice(start, step)
+
+
+def _names(user: np.ndarray, request: np.ndarray) -> list[int]:
+    """One number for each distinct (user, request), as good as certain to differ where they do."""
+    mixed = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ (request.astype(np.uint64) << np.uint64(1))
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) + request.astype(np.uint64)
+    return list(np.unique(mixed).tolist())
