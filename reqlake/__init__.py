@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feature_reader import Jagged, Reader, RequestBatch
-    from lakehouse import sql
     from lakehouse.errors import ReqlakeError
     from lakehouse.settings import Settings, load_settings
     from lakehouse.spec import DatasetSpec, load_spec
     from lakehouse.spec.infer import infer_spec
+    from lakehouse.sql.ask import sql
     from serving.engine import Engine
     from serving.scoring import score
     from spark_jobs.ingest import run as ingest
@@ -42,7 +42,7 @@ HOMES = {
     "load_settings": "lakehouse.settings",
     "load_spec": "lakehouse.spec",
     "score": "serving.scoring",
-    "sql": "lakehouse.sql:",
+    "sql": "lakehouse.sql.ask",
     "train": "training.loop",
 }
 

@@ -31,7 +31,7 @@ def test_each_name_is_there_and_comes_from_its_home(name: str) -> None:
 
 def test_names_are_the_very_objects() -> None:
     assert reqlake.DatasetSpec is DatasetSpec
-    assert reqlake.sql is sql
+    assert reqlake.sql.query is sql.query
 
 
 def test_an_unknown_name_says_which_there_are() -> None:

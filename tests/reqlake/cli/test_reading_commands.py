@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from io import StringIO
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
+from reqlake import sql
+from reqlake.show.rows import show_rows
 from tests.reqlake.cli.conftest import Run
 
 lake = pytest.mark.usefixtures("lake")
@@ -39,7 +48,45 @@ def test_query_says_how_many_rows_it_left_out(run: Run) -> None:
     assert "5 of 60 rows" in said.out
 
 
-@pytest.mark.parametrize(("file", "read"), [("rows.parquet", pq.read_table), ("rows.csv", pacsv.read_csv)])
+def test_a_large_result_is_cut_with_a_notice_and_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reqlake.show.rows.COUNTED", 25)
+    read = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, 1000, 10):
+            read.append(start)
+            yield pa.record_batch({"n": list(range(start, start + 10))})
+
+    console = Console(width=90, file=StringIO())
+    show_rows(console, pa.RecordBatchReader.from_batches(pa.schema({"n": pa.int64()}), batches()), limit=12)
+    assert console.file.getvalue().split()[:13] == ["n", *map(str, range(12))]
+    assert "12 of more than 25 rows (--limit shows more" in console.file.getvalue()
+    assert read == [0, 10, 20]
+
+
+@lake
+def test_query_prints_every_row_for_a_pipe(run: Run) -> None:
+    text = "SELECT user_id, history_item_id, request_ts, nan() AS odd FROM feed_requests ORDER BY request_id"
+    rows = json.loads(run("query", text, "--format", "json").out)
+    wanted = sql(text).to_pylist()
+    assert [(r["user_id"], r["history_item_id"]) for r in rows] == [
+        (r["user_id"], r["history_item_id"]) for r in wanted
+    ]
+    assert [datetime.fromisoformat(r["request_ts"]) for r in rows] == [r["request_ts"] for r in wanted]
+    assert {r["odd"] for r in rows} == {"NaN"}
+    lines = list(csv.DictReader(run("query", text, "--format", "csv").out.splitlines()))
+    assert [json.loads(line["history_item_id"]) for line in lines] == [r["history_item_id"] for r in wanted]
+    assert run("query", f"SELECT * FROM ({text}) AS x WHERE user_id < 0", "--format", "json").out == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "read"),
+    [
+        ("rows.parquet", pq.read_table),
+        ("rows.csv", pacsv.read_csv),
+        ("rows.json", lambda file: pa.Table.from_pylist(json.loads(file.read_text()))),
+    ],
+)
 @lake
 def test_query_writes_every_row_to_a_file(run: Run, tmp_path: Path, file: str, read: object) -> None:
     said = run("query", "SELECT user_id, hour FROM feed_requests", "--out-file", file)
@@ -52,7 +99,7 @@ def test_query_writes_every_row_to_a_file(run: Run, tmp_path: Path, file: str, r
 def test_query_refuses_another_ending_and_leaves_no_file(run: Run, tmp_path: Path) -> None:
     said = run("query", "SELECT user_id FROM feed_requests", "--out-file", "rows.xls")
     assert said.code == 1
-    assert ".parquet or .csv" in said.err
+    assert ".parquet, .csv or .json" in said.err
     assert list(tmp_path.glob("*rows*")) == []
 
 
