@@ -160,18 +160,16 @@ def holds(table: Table, values: tuple[Any, ...], ids: frozenset[int]) -> bool:
 def main() -> None:
     """Run, print, write."""
     given = arguments("maintain", __doc__ or "")
-    shape = (
-        Shape(requests=400, fanout=4, history=64)
-        if given.quick
-        else Shape(requests=16_000, fanout=4, requests_per_user=8)
-    )
+    small = Shape(requests=400, fanout=4, history=64)
+    half = small if given.quick else Shape(requests=8000, fanout=4, requests_per_user=4)
+    shape = small if given.quick else Shape(requests=16_000, fanout=4, requests_per_user=8)
     rounds = 1 if given.quick else 3
     home = Path(tempfile.mkdtemp(prefix="reqlake-bench-"))
     try:
         settings = load_settings(home=home)
         spark = build_session(settings)
         rows = [
-            compaction(spark, settings, shape),
+            compaction(spark, settings, half),  # two files a bucket: one bucket alone is due
             backfills(spark, settings, shape, rounds),
             erasures(spark, settings, shape, rounds),
         ]
@@ -181,7 +179,7 @@ def main() -> None:
     publish(
         "maintain",
         machine=machine("pyspark", "pyarrow", "pyiceberg"),
-        settings={"shape": vars(shape), "rounds": rounds},
+        settings={"shape": vars(shape), "compaction_shape": vars(half), "rounds": rounds},
         rows=[{k: row.get(k, "") for k in dict.fromkeys(k for r in rows for k in r)} for row in rows],
         ratios={
             "compaction_bytes_over_due": compacted["written_bytes"] / compacted["due_bytes"],
