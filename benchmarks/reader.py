@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,17 +22,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.table import FileScanTask, Table
-from pyiceberg.typedef import Record
+from pyiceberg.table import Table
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from benchmarks.reader_data import flat_files, request_table
 from benchmarks.report import arguments, machine, publish
 from benchmarks.synthetic import Shape
-from feature_reader import Reader
+from feature_reader import Reader, ReadUnit
 from feature_reader.arrays import tensor_of
 from feature_reader.collate import Window
+from feature_reader.decode import Decoder
+from feature_reader.layout import sequence_siblings
+from feature_reader.testing import delete_positions
 from lakehouse.catalog import local_path
 from lakehouse.settings import load_settings
 
@@ -111,8 +112,8 @@ def drain(batches: Any) -> int:
     return sum(batch.C for batch in batches)
 
 
-def bare(planned: Reader) -> int:
-    """Decode the plan's row groups with the reader's columns and threads, and do nothing with them."""
+def bare(planned: Reader, units: Sequence[ReadUnit] | None = None) -> int:
+    """Decode the plan's row groups (or these of them) with the reader's columns and threads, and do nothing with them."""
     names = [f.name for f in planned.layout.read]
 
     def one(unit: Any) -> int:
@@ -120,18 +121,21 @@ def bare(planned: Reader) -> int:
             return file.read_row_group(unit.row_group, columns=names, use_threads=False).num_rows
 
     with ThreadPoolExecutor(THREADS) as pool:
-        return sum(pool.map(one, planned.plan.units))
+        return sum(pool.map(one, planned.plan.units if units is None else units))
 
 
 def pyiceberg(planned: Reader) -> int:
     """PyIceberg's batch reader with the reader's own collate of each record batch: batches in file order."""
     names = tuple(f.name for f in planned.layout.read)
     present = {f.field_id: f.name for f in planned.layout.read}
+    decode = Decoder(planned.layout, sequence_siblings(planned.spec, planned.table.schema()))
     done = 0
-    for chunk in planned.table.scan(selected_fields=names).to_arrow_batch_reader():
+    for chunk in planned.table.scan(
+        selected_fields=names, snapshot_id=planned.plan.snapshot_id
+    ).to_arrow_batch_reader():
         table = pa.Table.from_batches([chunk])
         table = table.cast(pa.schema([pa.field(f.name, _small(f.type)) for f in table.schema]))
-        window = Window([planned._decoder(table, present, "batch")])  # noqa: SLF001
+        window = Window([decode(table, present, "batch")])
         slot = np.zeros(BATCH, np.int64)
         for start in range(0, table.num_rows, BATCH):
             row = np.arange(start, min(start + BATCH, table.num_rows))
@@ -145,39 +149,22 @@ def _small(kind: pa.DataType) -> pa.DataType:
     return pa.string() if pa.types.is_large_string(kind) else kind
 
 
-def delete_some(planned: Reader, folder: Path, share: float) -> None:
-    """Let the reader plan with a position delete file that removes a share of the rows, as Spark leaves it."""
-    rng, paths, positions = np.random.default_rng(0), [], []
-    tasks = planned._planner.tasks(planned.plan.snapshot_id or 0)  # noqa: SLF001
-    for task in tasks:
-        gone = np.flatnonzero(rng.random(task.file.record_count) < share)
-        paths += [task.file.file_path] * len(gone)
-        positions += gone.tolist()
-    path = folder / "deletes.parquet"
-    pq.write_table(pa.table({"file_path": paths, "pos": positions}), path)
-    delete = DataFile.from_args(
-        content=DataFileContent.POSITION_DELETES,
-        file_path=path.as_uri(),
-        file_format=FileFormat.PARQUET,
-        partition=Record(),
-        record_count=len(paths),
-        file_size_in_bytes=path.stat().st_size,
-    )
-    marked = [FileScanTask(t.file, {delete}, t.residual) for t in tasks]
-    object.__setattr__(planned._planner, "tasks", lambda _: marked)  # noqa: SLF001
-    planned._plan = None  # noqa: SLF001
-    planned.plan  # noqa: B018
+def with_deletes(table: Table, share: float) -> Reader:
+    """A planned reader of the table with a share of its rows deleted by position, in a snapshot of its own."""
+    rng = np.random.default_rng(0)
+    files = [task.file for task in table.scan().plan_files()]
+    gone = {f.file_path: np.flatnonzero(rng.random(f.record_count) < share).tolist() for f in files}
+    return reader(delete_positions(table.catalog.load_table(table.name()), gone))
 
 
-def speeds(table: Table, flat: dict[str, list[Path]], folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
+def speeds(table: Table, flat: dict[str, list[Path]], rounds: int) -> dict[str, dict[str, Any]]:
     """Candidate rows per second of each way of reading."""
-    ours, in_order, with_deletes = reader(table), reader(table, shuffle=False), reader(table)
-    delete_some(with_deletes, folder, 0.01)
+    ours, in_order, deleted = reader(table), reader(table, shuffle=False), with_deletes(table, 0.01)
     impressions = sum(u.candidates for u in ours.plan.units)
     ways: dict[str, tuple[Callable[[], Any], int]] = {
         "ours": (lambda: drain(ours), impressions),
         "ours, not shuffled": (lambda: drain(in_order), impressions),
-        "ours, 1 % deleted": (lambda: drain(with_deletes), int(impressions * 0.99)),
+        "ours, 1 % deleted": (lambda: drain(deleted), int(impressions * 0.99)),
         "bare read_row_group": (lambda: bare(ours), impressions),
         "PyIceberg + collate": (lambda: pyiceberg(ours), impressions),
     }
@@ -215,10 +202,8 @@ def first_batches(table: Table, rounds: int) -> dict[str, float]:
         one, window = reader(table, window=1), reader(table, window=8)
         alone.append(seconds(lambda: next(iter(one))))  # noqa: B023
         windowed.append(seconds(lambda: next(iter(window))))  # noqa: B023
-        first = set(window.order(0).units_of(0).tolist())
-        part = reader(table, window=8)
-        part._plan = replace(part.plan, units=tuple(part.plan.units[u] for u in first))  # noqa: SLF001
-        groups.append(seconds(lambda: bare(part)))  # noqa: B023
+        first = [window.plan.units[u] for u in window.order(0).units_of(0)]
+        groups.append(seconds(lambda: bare(window, first)))  # noqa: B023
         for place, consumed in ((start, 0), (end, one.plan.requests - BATCH)):
             resumed = reader(table, window=1)
             resumed.load_state_dict(resumed.state_dict() | {"requests_consumed": consumed})
@@ -247,7 +232,7 @@ def main() -> None:
             )
             for rows, d in ((2000, True), (2000, False), (500, True))
         }
-        rows = speeds(table, flat, home, rounds)
+        rows = speeds(table, flat, rounds)
         rate = {name: row["candidate_rows_per_s"] for name, row in rows.items()}
         best_flat = max(value for name, value in rate.items() if name.startswith("flat"))
         ratios = {

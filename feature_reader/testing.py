@@ -1,4 +1,4 @@
-"""For tests of what uses the reader: equal batches, and hypothesis strategies for specs and batches.
+"""For tests of what uses the reader: equal batches, hypothesis strategies for specs and batches, committed deletes.
 
 `hypothesis` is imported on use: `pip install 'reqlake[dev]'`.
 """
@@ -11,10 +11,12 @@ import numpy as np
 
 from feature_reader.arrays import offsets_of
 from feature_reader.batch import Jagged, RequestBatch
+from feature_reader.delete_commits import delete_equal, delete_positions
 from feature_reader.layout import ELEMENTS
 from lakehouse.errors import NotInstalledError
 from lakehouse.spec import Column, DatasetSpec, parse_spec
 
+__all__ = ["assert_batches_equal", "batches", "delete_equal", "delete_positions", "specs"]
 SCALARS = ("bool", "int", "long", "float", "double", "string", "timestamp")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.table import FileScanTask, Table
-from pyiceberg.typedef import Record
+from pyiceberg.table import Table
 from pyiceberg.types import DoubleType, LongType, StringType
 
 from feature_reader import FilterError, Reader, UnsupportedError
+from feature_reader.testing import delete_equal, delete_positions
 from lakehouse.catalog import local_path
 from lakehouse.schema import iceberg_schema, table_spec
 from lakehouse.settings import Settings
@@ -91,62 +89,40 @@ def test_filters_that_cannot_be_exact_are_refused(feed: Table, row_filter: str, 
 # ---- deletes ---------------------------------------------------------------------------------------------------
 
 
-def with_deletes(reader: Reader, folder: Path, positions: dict[str, list[int]]) -> None:
-    """Let the reader's plan see a position delete file, as Spark's merge-on-read writes it."""
-    paths = [p for p, rows in positions.items() for _ in rows]
-    path = folder / "deletes.parquet"
-    pq.write_table(pa.table({"file_path": paths, "pos": [r for v in positions.values() for r in v]}), path)
-    delete = DataFile.from_args(
-        content=DataFileContent.POSITION_DELETES,
-        file_path=path.as_uri(),
-        file_format=FileFormat.PARQUET,
-        partition=Record(),
-        record_count=len(paths),
-        file_size_in_bytes=path.stat().st_size,
-    )
-    plain = reader._planner.tasks
-    marked = lambda snapshot: [FileScanTask(t.file, {delete}, t.residual) for t in plain(snapshot)]  # noqa: E731
-    object.__setattr__(reader._planner, "tasks", marked)
+def stored(table: Table) -> dict[str, list[int]]:
+    """Request ids of each data file, in its order."""
+    paths = sorted(task.file.file_path for task in table.scan().plan_files())
+    return {p: pq.read_table(local_path(p), columns=["request_id"])["request_id"].to_pylist() for p in paths}
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_position_deletes_are_masked(feed: Table, requests: pa.Table, tmp_path: Path, shuffle: bool) -> None:
-    paths = sorted(t.file.file_path for t in feed.scan().plan_files())
-    stored = {p: pq.read_table(local_path(p), columns=["request_id"])["request_id"].to_pylist() for p in paths}
-    gone = {paths[0]: [0, 6, 7, len(stored[paths[0]]) - 1], paths[1]: list(range(len(stored[paths[1]])))}
-    reader = Reader(feed, shuffle=shuffle, batch_requests=8)
-    with_deletes(
-        reader, tmp_path, {p.replace("file://", "file:"): rows for p, rows in gone.items()} | {"elsewhere": [1]}
-    )
-    lost = {stored[p][row] for p, rows in gone.items() for row in rows}
+@pytest.mark.parametrize("vectors", [False, True], ids=["position-deletes", "deletion-vectors"])
+def test_deleted_rows_are_masked(feed: Table, requests: pa.Table, vectors: bool, shuffle: bool) -> None:
+    before, held = Reader(feed).plan.hash, stored(feed)
+    first, second = list(held)[:2]
+    gone = {first: [0, 6, 7, len(held[first]) - 1], second: list(range(len(held[second])))}
+    reader = Reader(delete_positions(feed, gone, vectors=vectors), shuffle=shuffle, batch_requests=8)
+    lost = {held[p][row] for p, rows in gone.items() for row in rows}
     expected = expected_rows(requests, SPEC)
     got = rows(reader)
     assert [r["request_id"] for r in got] == sorted(set(expected) - lost)
     assert all(same(r, expected[r["request_id"]]) for r in got)
     assert reader.plan.deleted == len(lost)
-    assert reader.plan.hash != Reader(feed).plan.hash
+    assert reader.plan.hash != before
 
 
-def test_deletes_and_filters_work_together(feed: Table, requests: pa.Table, tmp_path: Path) -> None:
-    paths = sorted(t.file.file_path for t in feed.scan().plan_files())
-    reader = Reader(feed, row_filter="hour >= 19")
-    with_deletes(reader, tmp_path, {p: list(range(0, 99, 2)) for p in paths})
+def test_deletes_and_filters_work_together(feed: Table, requests: pa.Table) -> None:
+    held = stored(feed)
+    deleted = delete_positions(feed, {p: list(range(0, len(ids), 2)) for p, ids in held.items()})
     late = {r["request_id"] for r in requests.to_pylist() if r["hour"] >= 19}
-    kept = {i for p in paths for i in pq.read_table(local_path(p))["request_id"].to_pylist()[1::2]}
-    assert found_ids(reader) == sorted(late & kept)
+    kept = {i for ids in held.values() for i in ids[1::2]}
+    assert found_ids(Reader(deleted, row_filter="hour >= 19")) == sorted(late & kept)
 
 
-def test_equality_deletes_are_refused_by_name(feed: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyiceberg.table import DataScan
-
-    def plan_files(_: DataScan) -> list[FileScanTask]:
-        raise ValueError(
-            "PyIceberg does not yet support equality deletes: https://github.com/apache/iceberg/issues/6568"
-        )
-
-    monkeypatch.setattr(DataScan, "plan_files", plan_files)
+def test_equality_deletes_are_refused_by_name(feed: Table) -> None:
+    deleted = delete_equal(feed, next(iter(stored(feed))))
     with pytest.raises(UnsupportedError, match=r"reqlake\.feed_requests has equality deletes.*rewrite the data files"):
-        len(Reader(feed))
+        len(Reader(deleted))
 
 
 # ---- columns that changed --------------------------------------------------------------------------------------
