@@ -12,6 +12,7 @@
     ├── TagError              a training set that cannot be made, found or dropped as asked
     ├── LeaseError            another maintenance job holds the dataset
     ├── ExpiryError           a snapshot that something still needs
+    ├── ServerError           a Trino server that is down, busy or failing
     └── SqlError              a query with an unknown name, or with what embedded SQL does not carry over
 
 Other packages derive their own from `ReqlakeError` in their `errors.py`. A message names the thing, the value and
@@ -73,6 +74,10 @@ class LeaseError(ReqlakeError):
 
 class ExpiryError(ReqlakeError):
     """A snapshot that a tag, a branch or the ledger still needs."""
+
+
+class ServerError(ReqlakeError):
+    """A Trino server that is down, busy or failing."""
 
 
 class SqlError(ReqlakeError):

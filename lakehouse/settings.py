@@ -82,6 +82,8 @@ class TrinoSettings(Section):
     uri: str | None = Field(None, description="http://host:port, or https://… with password authentication")
     user: str = Field("analyst", description="who asks; the local stack lets only `reqlake` write")
     catalog: str = Field("ro", description="the catalog's name there: `ro` reads, `lake` is the service user's")
+    service_user: str = Field("reqlake", description="who makes views (`reqlake views apply`)")
+    service_catalog: str = Field("lake", description="the catalog in which the service user writes")
 
 
 class IngestSettings(Section):

@@ -56,7 +56,13 @@ def parse(sql: str) -> exp.Query:
         raise SqlError(f"this is not Trino SQL: {str(error).splitlines()[0]}") from error
     if len(statements) != 1:
         raise SqlError(f"give one query, got {len(statements)}")
-    tree = statements[0]
+    tree = refuse_writes(statements[0])
+    check_allowed(tree)
+    return tree
+
+
+def refuse_writes(tree: exp.Expr) -> exp.Query:
+    """The tree, if it only reads. Raises SqlError."""
     if isinstance(tree, WRITES):
         written = tree.sql("trino").split(maxsplit=1)[0].upper()
         raise SqlError(
@@ -64,7 +70,6 @@ def parse(sql: str) -> exp.Query:
         )
     if not isinstance(tree, exp.Query):
         raise SqlError(f"{type(tree).__name__.upper()} is not a query: write SELECT or WITH")
-    check_allowed(tree)
     return tree
 
 

@@ -1,4 +1,7 @@
-"""Run Trino SQL on the lake inside this process: DuckDB reads the files of the pinned snapshots where they lie."""
+"""Run Trino SQL on the lake: on the Trino server that the settings name, else inside this process.
+
+There DuckDB reads the files of the pinned snapshots where they lie.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from pyiceberg.expressions import BooleanExpression
 
 from lakehouse.errors import SqlError
 from lakehouse.settings import Settings
+from lakehouse.sql import server
 from lakehouse.sql.bind import ScanSource, bind
 from lakehouse.sql.names import Lake, Pin
 from lakehouse.sql.prune import drop_unused, push_filters, scan_filter
@@ -23,9 +27,9 @@ from lakehouse.sql.translate import translate
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a query would run: the SQL that DuckDB gets, what each table reference opens, and DuckDB's plan."""
+    """How a query would run: the SQL that the engine gets, what each table reference opens (embedded), the plan."""
 
-    duckdb_sql: str
+    engine_sql: str
     scans: tuple[ScanPlan, ...]
     plan: str
 
@@ -40,7 +44,8 @@ def query(settings: Settings, sql: str, *, snapshot: int | None = None, tag: str
     """Rows of one Trino query, all in memory; `stream` gives them batch by batch.
 
     `snapshot` pins the table that has this snapshot id, `tag` every table of the query. Raises SqlError for an unknown
-    name and for a construct that is not carried over, TableMissingError for a snapshot or tag that is gone.
+    name and for a construct that is not carried over, TableMissingError for a snapshot or tag that is gone, ServerError
+    for a Trino that is down or busy.
     """
     with stream(settings, sql, snapshot=snapshot, tag=tag) as reader:
         return reader.read_all()
@@ -51,7 +56,12 @@ def stream(
     settings: Settings, sql: str, *, snapshot: int | None = None, tag: str | None = None, batch_rows: int = 65_536
 ) -> Iterator[pa.RecordBatchReader]:
     """The rows as a reader of Arrow batches, for results larger than memory."""
-    program = _compile(settings, sql, Pin(snapshot, tag))
+    pin = _pin(snapshot, tag)
+    if settings.trino.uri:
+        with server.stream(settings, sql, pin, batch_rows) as rows:
+            yield rows
+        return
+    program = _compile(settings, sql, pin)
     with _connection() as connection, _engine_errors():
         for source, row_filter in program.scans:
             create_scan(connection, source, row_filter)
@@ -60,7 +70,11 @@ def stream(
 
 def explain(settings: Settings, sql: str, *, snapshot: int | None = None, tag: str | None = None) -> Explanation:
     """How the query would run, without running it."""
-    program = _compile(settings, sql, Pin(snapshot, tag))
+    pin = _pin(snapshot, tag)
+    if settings.trino.uri:
+        sent, plan = server.explain(settings, sql, pin)
+        return Explanation(sent, (), plan)
+    program = _compile(settings, sql, pin)
     with _connection() as connection, _engine_errors():
         plans = tuple(create_scan(connection, source, row_filter) for source, row_filter in program.scans)
         rows = connection.execute(f"EXPLAIN {program.sql}").fetchall()
@@ -69,12 +83,16 @@ def explain(settings: Settings, sql: str, *, snapshot: int | None = None, tag: s
 
 def names(settings: Settings) -> list[str]:
     """Full names of every table and view that a query can use."""
-    return Lake.open(settings).names()
+    return server.names(settings) if settings.trino.uri else Lake.open(settings).names()
+
+
+def _pin(snapshot: int | None, tag: str | None) -> Pin:
+    if snapshot is not None and tag is not None:
+        raise SqlError("give a snapshot or a tag, not both")
+    return Pin(snapshot, tag)
 
 
 def _compile(settings: Settings, sql: str, pin: Pin) -> _Program:
-    if pin.snapshot is not None and pin.tag is not None:
-        raise SqlError("give a snapshot or a tag, not both")
     bound = bind(sql, Lake.open(settings), pin)
     drop_unused(bound.tree)
     push_filters(bound.tree)

@@ -33,6 +33,7 @@ from reqlake.cli import (
     train,
     validate,
     verify,
+    views,
 )
 from reqlake.cli.failures import explain
 
@@ -55,8 +56,13 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "report": report.report,
     "verify data": verify.data,
     "query": query.query,
+    "views apply": views.apply,
+    "views diff": views.diff,
+    "views drop": views.drop,
     "batches plan": batches.plan,
     "batches preview": batches.preview,
+    "batches trace": batches.trace,
+    "batches bench": batches.bench,
     "tag create": tag.create,
     "tag list": tag.list_sets,
     "tag drop": tag.drop,
@@ -84,7 +90,8 @@ GROUPS = {
     "spec": "Check, draft or show a dataset's spec.",
     "quarantine": "Raw rows that are held back: how many and why, and the rows themselves.",
     "verify": "Prove that the request table holds what the raw log held.",
-    "batches": "What the reader would read: its plan, or its first batches.",
+    "views": "The spec's views in Trino or Spark: made, compared, dropped.",
+    "batches": "What the reader would read: its plan, its first batches, a step's rows; how fast it is here.",
     "tag": "Training sets: named, pinned states of the table, and what changed between two.",
     "stack": "Postgres, S3 and Trino on this machine, without Docker.",
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,9 +46,9 @@ def delete_positions(table: Table, rows: dict[str, list[int]], *, equality: bool
     field = lambda name, kind, i: pa.field(name, kind, False, {b"PARQUET:field_id": str(i).encode()})  # noqa: E731
     schema = pa.schema([field("file_path", pa.string(), PATH_ID), field("pos", pa.int64(), POS_ID)])
     location = f"{table.location()}/data/deletes-{uuid.uuid4()}.parquet"
-    path = local_path(location)
     columns = list(zip(*pairs, strict=True))
-    pq.write_table(pa.table([pa.array(c) for c in columns], schema=schema), path)
+    with table.io.new_output(location).create() as target:
+        pq.write_table(pa.table([pa.array(c) for c in columns], schema=schema), target)
     content = DataFileContent.EQUALITY_DELETES if equality else DataFileContent.POSITION_DELETES
     paths = {local_path(path) for path in rows}
     partitions = [t.file.partition for t in table.scan().plan_files() if local_path(t.file.file_path) in paths]
@@ -59,7 +58,7 @@ def delete_positions(table: Table, rows: dict[str, list[int]], *, equality: bool
         file_format=FileFormat.PARQUET,
         partition=partitions[0] if partitions else Record(),
         record_count=len(pairs),
-        file_size_in_bytes=path.stat().st_size,
+        file_size_in_bytes=len(table.io.new_input(location)),
         equality_ids=[1] if equality else None,
         spec_id=table.spec().spec_id,
     )
@@ -98,4 +97,4 @@ def _commit(table: Table, file: DataFile) -> None:
     with table.transaction() as transaction:
         transaction._apply((AddSnapshotUpdate(snapshot=snapshot), ref), ())
     table.refresh()
-    assert Path(local_path(listed)).exists()
+    assert table.io.new_input(listed).exists()

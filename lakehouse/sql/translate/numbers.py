@@ -110,17 +110,6 @@ def member(node: exp.Expr) -> exp.Expr:
     return node
 
 
-def ordered(node: exp.Expr) -> exp.Expr:
-    """Descending floats put NaN last in Trino, first in DuckDB."""
-    if not node.args.get("desc") or type_name(node.this) not in FLOATS or not isinstance(node.parent, exp.Order):
-        return node
-    first = exp.Ordered(this=is_nan(node.this), desc=False, nulls_first=node.args.get("nulls_first"))
-    siblings = node.parent.expressions
-    siblings.insert([id(s) for s in siblings].index(id(node)), first)
-    node.parent.set("expressions", siblings)
-    return node
-
-
 def same_type(name: str) -> Rule:
     """A function whose result has its argument's type (DuckDB's has another for integers)."""
 
@@ -183,7 +172,6 @@ RULES: dict[type[exp.Expr], Rule] = {
     exp.LTE: compare,
     exp.Between: between,
     exp.In: member,
-    exp.Ordered: ordered,
     exp.Round: same_type("round"),
     exp.Ceil: same_type("ceil"),
     exp.Floor: same_type("floor"),
