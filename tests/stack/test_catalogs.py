@@ -16,11 +16,13 @@ import pyarrow as pa
 import pytest
 from pyiceberg.table import Table
 
+from lakehouse import sql
 from lakehouse.catalog import open_catalog, spark_catalog_conf
 from lakehouse.schema import open_request_table
-from lakehouse.settings import Settings, load_settings
+from lakehouse.settings import Settings, TrinoSettings, load_settings
 from lakehouse.stack.config import merge_settings
 from lakehouse.stack.state import Stack
+from tests.stack.glue import mock_glue
 from tests.stack.rest_catalog import rest_catalog
 from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
 
@@ -34,12 +36,22 @@ def rest(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Set
         yield load_settings(catalog=catalog, s3=stack.settings(("s3",))["s3"])
 
 
-@pytest.fixture(params=["sqlite", "postgres", "rest"])
+@pytest.fixture(scope="module")
+def glue(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    pytest.importorskip("moto")
+    with mock_glue(tmp_path_factory.mktemp("glue")) as uri:
+        keys = {"glue.endpoint": uri, "glue.region": "us-east-1"}
+        keys |= {"glue.access-key-id": "anyone", "glue.secret-access-key": "anything"}
+        catalog = {"type": "glue", "warehouse": "s3://lake/glue", "properties": keys}
+        yield load_settings(catalog=catalog, s3=stack.settings(("s3",))["s3"])
+
+
+@pytest.fixture(params=["sqlite", "lake", "rest", "glue"])
 def catalog_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """SQLite with local files; Postgres with S3; an Iceberg REST catalog with S3."""
+    """SQLite with local files; Postgres, an Iceberg REST catalog and Glue (as moto has it) with S3."""
     if request.param == "sqlite":
         return load_settings(home=tmp_path / "lake")
-    chosen: Settings = request.getfixturevalue("lake" if request.param == "postgres" else "rest")
+    chosen: Settings = request.getfixturevalue(request.param)
     return chosen
 
 
@@ -53,6 +65,13 @@ def test_a_request_table_comes_back_as_it_was_written(catalog_settings: Settings
     assert len(again.snapshots()) == len(table.snapshots()) == 2
     keys = [("user_id", "ascending"), ("request_id", "ascending")]
     assert rows(again.scan().to_arrow().sort_by(keys)) == rows(wanted.sort_by(keys))
+
+    embedded = catalog_settings.model_copy(update={"trino": TrinoSettings()})
+    flat = sql.query(embedded, f"SELECT request_id, item_id FROM {name}_impressions WHERE user_id IS NOT NULL")
+    pairs = [(r["request_id"], item) for r in rows(wanted) for item in r["item_id"]]
+    assert sorted(map(repr, zip(*flat.to_pydict().values(), strict=True))) == sorted(map(repr, pairs))
+    (scan,) = sql.explain(embedded, f"SELECT 1 FROM {name}_requests WHERE user_id = {wanted['user_id'][0]}").scans
+    assert 0 < scan.files < scan.files_in_all
 
 
 def rows(table: pa.Table) -> list[dict]:
