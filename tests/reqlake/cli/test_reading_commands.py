@@ -118,6 +118,14 @@ def test_query_names_an_unknown_column(run: Run) -> None:
 
 
 @lake
+@pytest.mark.parametrize("what", ["apply", "diff", "drop"])
+def test_views_without_a_trino_says_why_there_is_nothing_to_make(run: Run, what: str) -> None:
+    said = run("views", what, "feed")
+    assert said.code == 1
+    assert "embedded SQL needs no views made: it knows the spec's. Set REQLAKE_TRINO__URI" in " ".join(said.err.split())
+
+
+@lake
 def test_batches_plan_counts_what_will_be_read(run: Run) -> None:
     said = run("batches", "plan", "feed")
     assert "60 requests in" in said.out
@@ -138,6 +146,23 @@ def test_batches_preview_masks_sensitive_columns(run: Run) -> None:
     said = run("batches", "preview", "shop", "--columns", "user_id", "loyal")
     line = next(line for line in said.out.splitlines() if line.startswith("user_id "))
     assert "***" in line
+
+
+@lake
+def test_batches_trace_names_the_row_of_each_request(run: Run) -> None:
+    said = run("batches", "trace", "feed", "1", "--batch-requests", "5")
+    rows = [line.split() for line in said.out.splitlines()[1:]]
+    assert len(rows) == 5
+    assert all(name.endswith(".parquet") and group.isdigit() and row.isdigit() for name, group, row in rows)
+    beyond = run("batches", "trace", "feed", "99")
+    assert (beyond.code, beyond.err[:14]) == (1, "error: step 99")
+
+
+@lake
+def test_batches_bench_names_the_fastest_setting(run: Run) -> None:
+    said = run("batches", "bench", "feed", "--seconds", "0.01")
+    assert "bound by" in said.out
+    assert "fastest: threads=" in said.out
 
 
 @lake
