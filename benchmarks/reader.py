@@ -113,7 +113,7 @@ def drain(batches: Any) -> int:
 
 
 def bare(planned: Reader, units: Sequence[ReadUnit] | None = None) -> int:
-    """Decode the plan's row groups (or these of them) with the reader's columns and threads, and do nothing with them."""
+    """Decode the plan's row groups, or these of them, with the reader's columns and threads, and drop them."""
     names = [f.name for f in planned.layout.read]
 
     def one(unit: Any) -> int:

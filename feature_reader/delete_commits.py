@@ -118,7 +118,9 @@ def _commit(table: Table, deletes: Mapping[str, dict[str, Any]]) -> Table:
         summary=Summary(Operation.DELETE),
         schema_id=metadata.current_schema_id,
     )
-    moved = SetSnapshotRefUpdate(ref_name="main", type="branch", snapshot_id=number)
+    moved = SetSnapshotRefUpdate(  # type: ignore[call-arg] - the retention fields have defaults
+        ref_name="main", type="branch", snapshot_id=number
+    )
     unmoved = AssertRefSnapshotId(ref="main", snapshot_id=parent.snapshot_id)
     table.catalog.commit_table(table, (unmoved,), (AddSnapshotUpdate(snapshot=snapshot), moved))
     return table.refresh()

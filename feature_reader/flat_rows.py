@@ -108,6 +108,11 @@ class FlatRows:
 
     def _id(self, rows: pa.Table, name: str, kind: str) -> np.ndarray:
         values = _leaf(rows, name)
+        if values.null_count:
+            raise ReaderError(
+                f"{values.null_count} rows have no {name!r}, which names a user, request or item: an ingest "
+                "quarantines them; leave them out of the source, for example by a filtered Arrow table"
+            )
         if kind == "string":
             return self._hashes(values.cast(pa.string()), 0)
         return np.asarray(values.cast(pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from feature_reader import Jagged, Reader, RequestBatch
+from feature_reader import BenchReport, Jagged, Origin, Reader, RequestBatch
 from lakehouse.spec import DatasetSpec
 from lakehouse.spec.advice import megabytes
 from reqlake.show.rows import shown
@@ -53,6 +53,32 @@ def show_batch(console: Console, spec: DatasetSpec, batch: RequestBatch | None) 
     for i in range(batch.R):
         a, b = int(batch.candidate_offsets[i]), int(batch.candidate_offsets[i + 1])
         console.print(f"request {i}: candidates {a}:{b}", style="dim", end="  " if i < batch.R - 1 else "\n")
+
+
+def show_origin(console: Console, origin: Origin) -> None:
+    """One line a request: its file, row group and row."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("file", overflow="fold")
+    for name in ("row group", "row"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for file, group, row in origin.places():
+        table.add_row(PurePosixPath(file).name, str(group), str(row))
+    console.print(table)
+
+
+def show_bench(console: Console, report: BenchReport) -> None:
+    """One line a setting, and the fastest."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("threads", "window", "requests/s", "candidates/s", "decoded MB/s", "first batch ms", "bound by"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.rows:
+        rates = (f"{row.requests_per_s:,.0f}", f"{row.candidates_per_s:,.0f}", f"{row.decoded_mb_per_s:,.0f}")
+        table.add_row(str(row.threads), str(row.window), *rates, f"{row.first_batch_s * 1000:.0f}", row.bound)
+    console.print(table)
+    best = report.best
+    console.print(
+        f"fastest: threads={best.threads}, window={best.window}; speed up first: {best.bound}", soft_wrap=True
+    )
 
 
 def _shape(column: Any) -> str:

@@ -100,3 +100,11 @@ def test_keys_that_only_an_ingest_can_make_are_refused() -> None:
     given["keys"]["user_id"] = {"column": "uid", "type": "long", "fallback": ["device"]}
     with pytest.raises(UnsupportedError, match="derives its keys"):
         Reader.from_flat(raw_log(SPECS["feed"]), parse_spec(given))
+
+
+def test_rows_without_a_key_are_named() -> None:
+    raw = raw_log(SPECS["feed"])
+    i = raw.schema.get_field_index("rid")
+    raw = raw.set_column(i, "rid", pa.array([None, *raw["rid"].to_pylist()[1:]], pa.int64()))
+    with pytest.raises(ReaderError, match="1 rows have no 'rid'"):
+        list(Reader.from_flat(raw, SPECS["feed"]))
