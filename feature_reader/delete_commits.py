@@ -118,7 +118,7 @@ def _commit(table: Table, deletes: Mapping[str, dict[str, Any]]) -> Table:
         summary=Summary(Operation.DELETE),
         schema_id=metadata.current_schema_id,
     )
-    moved = SetSnapshotRefUpdate(  # type: ignore[call-arg] - the retention fields have defaults
+    moved = SetSnapshotRefUpdate(  # type: ignore[call-arg]  # retention has defaults
         ref_name="main", type="branch", snapshot_id=number
     )
     unmoved = AssertRefSnapshotId(ref="main", snapshot_id=parent.snapshot_id)
