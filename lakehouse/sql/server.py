@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from sqlglot import exp
 from sqlglot.errors import OptimizeError, ParseError, TokenError
 from sqlglot.optimizer.scope import traverse_scope
 
-from lakehouse.errors import SqlError, TableMissingError, nearest
+from lakehouse.errors import ReqlakeError, SqlError, TableMissingError, nearest
 from lakehouse.settings import Settings
 from lakehouse.sql.client import Client, connected
 from lakehouse.sql.dialect import LakeTrino, refuse_writes
@@ -47,7 +47,11 @@ def stream(settings: Settings, sql: str, pin: Pin, batch_rows: int) -> Iterator[
                     return
                 yield batch_of(schema, rows)
 
-        yield pa.RecordBatchReader.from_batches(schema, batches())
+        try:
+            yield pa.RecordBatchReader.from_batches(schema, batches())
+        finally:
+            with suppress(ReqlakeError), client.errors():
+                cursor.cancel()  # who stops early leaves no query running; one that has ended does not mind
 
 
 def explain(settings: Settings, sql: str, pin: Pin) -> tuple[str, str]:

@@ -224,6 +224,15 @@ def test_rows_arrive_as_arrow_with_the_tables_types(lake: Settings, feed: Table)
 
 
 @pytest.mark.usefixtures("feed")
+def test_a_result_that_is_left_early_leaves_no_query_running(lake: Settings, query: Any) -> None:
+    crossed = "feed_requests a, feed_requests b, feed_requests c, feed_requests d"
+    with sql.stream(lake, f"SELECT a.item_id AS left_early FROM {crossed}", batch_rows=100) as rows:
+        assert rows.read_next_batch().num_rows == 100
+    ended = "SELECT state FROM system.runtime.queries WHERE source = 'reqlake' AND query LIKE '%left_early%'"
+    assert query(ended) == [["FAILED"]]  # cancelled, in Trino's words
+
+
+@pytest.mark.usefixtures("feed")
 def test_the_command_runs_on_trino_where_a_uri_is_set(lake: Settings) -> None:
     """`reqlake query` in a process, configured by the environment alone."""
     done = subprocess.run(
