@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 Tags = Literal["rebuild", "drop"]
+DISTRIBUTION = "spark.sql.iceberg.distribution-mode"
 LITERALS = 1000
 """Users up to which a condition names each, so that buckets and bounds prune files; more come from a view."""
 
@@ -204,8 +205,12 @@ def delete_rows(table: Table, erasing: Erasing, target: str) -> None:
         conditions.append(f"get_json_object(raw, '$.{erasing.spec.keys.user_id.column}') IN ({texts})")
     if {"kind", "hash", "string"} <= names:
         conditions.append(f"(kind = 'user_id' AND hash IN ({among}))")
-    for condition in conditions:
-        erasing.spark.sql(f"DELETE FROM {target} WHERE {condition}")
+    erasing.spark.conf.set(DISTRIBUTION, "none")  # by default what is left of a file is shuffled to its partition
+    try:
+        for condition in conditions:
+            erasing.spark.sql(f"DELETE FROM {target} WHERE {condition}")
+    finally:
+        erasing.spark.conf.unset(DISTRIBUTION)
 
 
 def _clean_refs(table: Table, erasing: Erasing, tags: Tags) -> None:

@@ -19,10 +19,12 @@ from lakehouse.tags import create_tag, list_tags, successor, tag_of
 from lakehouse.upkeep.files import bare, referenced
 from lakehouse.upkeep.traces import Wanted, find_traces
 from spark_jobs import erase
+from spark_jobs.erase_plan import plan
 from spark_jobs.erase_users import read_users, users_of
 from spark_jobs.errors import EraseError
 from spark_jobs.quarantine import ensure_quarantine
 from tests.spark_jobs.conftest import rows_of
+from tests.spark_jobs.test_compact import in_order
 from tests.spark_jobs.test_expire import Killed, die, lying
 from tests.support.datasets import SPECS, raw_log, reference_requests, string_id, write_request_table
 
@@ -71,7 +73,16 @@ def test_users_leave_every_place_and_the_others_stay(spark: Any, settings: Setti
     with pytest.raises(EraseError, match=r"tag 'v1'.*say --yes"):
         erase.run(spark, settings, spec, victims)
     assert len(table.refresh().metadata.refs) == 4
+    planned = plan(settings, spec, victims)
+    assert {(h.ref, h.kind) for h in planned} == {
+        ("main", "branch"),
+        ("experiment", "branch"),
+        ("v1", "tag"),
+        ("v2", "tag"),
+    }
     report, text = erase.run(spark, settings, spec, victims, yes=True)
+    assert plan(settings, spec, victims) == ()
+    assert {h.table: h.rows for h in planned if h.ref == "main"} == {t.table: t.rows for t in report.tables if t.rows}
     table.refresh()
     new = {t: tag_of(catalog, spec, settings, t).snapshot_of(spec.table()) for t in ("v1", "v2")}
     assert rows_of(table.scan().to_arrow()) == others[None]
@@ -97,6 +108,7 @@ def test_users_leave_every_place_and_the_others_stay(spark: Any, settings: Setti
     assert data["proved"] is True
     assert not any(str(u) in text.read_text() for u in victims.texts if not u.lstrip("-").isdigit())
     assert {bare(p) for p in lying(table)} == referenced(table)
+    assert in_order(table)
 
 
 def test_killed_at_every_step_and_run_again(spark: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
