@@ -124,7 +124,10 @@ def test_keys_that_cannot_be_used_are_refused_and_extra_ones_counted(
     assert table.refresh().current_snapshot() == before
     assert "trust" not in table.schema().column_names
     extra = source_of([*rows[1:], {"user_id": -1, "request_id": -1}], "hour", pa.int32(), tmp_path, lambda _: 3)
+    planned = backfill.run(spark, settings, spec, "hour", extra, missing="null", dry_run=True)
+    assert table.refresh().current_snapshot() == before
     report = backfill.run(spark, settings, spec, "hour", extra, missing="null")
+    assert (planned.keys, planned.partitions, planned.added) == (report.keys, report.partitions, False)
     assert (report.keys.extra, report.keys.missing) == (1, 1)
     hours = {(r["user_id"], r["request_id"]): r["hour"] for r in table.refresh().scan().to_arrow().to_pylist()}
     assert set(hours.values()) == {3, None}
