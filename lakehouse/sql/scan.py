@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass
 from urllib.parse import urlparse
 
@@ -152,10 +153,39 @@ def _path(connection: duckdb.DuckDBPyConnection, source: ScanSource, location: s
     return f"{protocol}://{path}"
 
 
+class _SharedFile:
+    """One open file for all of DuckDB's threads: each seeks, then reads, and no other may move its place meanwhile."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self.file, self.place = file, threading.local()
+
+    def seek(self, place: int) -> int:
+        self.place.at = place
+        return place
+
+    def tell(self) -> int:
+        at: int = getattr(self.place, "at", 0)
+        return at
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self.file.read_at(size, self.tell())
+        self.seek(self.tell() + len(data))
+        return data
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.file.close()
+
+
 def _wrapped(filesystem: object, name: str) -> ArrowFSWrapper:
     class Wrapped(ArrowFSWrapper):  # type: ignore[misc]
         protocol = name
         root_marker = ""
+
+        def _open(self, path: str, **_: object) -> _SharedFile:
+            return _SharedFile(self.fs.open_input_file(path))
 
         def glob(self, path: str, **_: object) -> list[str]:
             return [path]  # names of files, never patterns
