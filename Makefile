@@ -42,8 +42,11 @@ test: .venv/.dev  ## every test that needs no GPU
 test-all: .venv/.dev  ## the exhaustive cases too: every tile compiled for every card
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 3
 
-test-gpu: .venv/.dev  ## kernel and model tests on a CUDA device
-	@$(BIN)/python -m pytest -m gpu tests/training
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
+
+test-gpu:  ## kernel tests on a CUDA device; torch, triton, pytest and hypothesis will do
+	@$(GPU_PYTHON) -m pytest --noconftest -p no:benchmark -p no:cacheprovider -q --no-header -rf --durations=0 \
+	  --durations-min=5 tests/training/ops/test_gpu.py
 
 lint: .venv/.dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -60,6 +63,9 @@ bench-reader: .venv/.dev  ## the reader against flat readers, PyIceberg and bare
 bench-maintain: .venv/.dev  ## compaction, backfill and erasure against plain rewrites
 	@$(BIN)/python -m benchmarks.maintain
 
+bench-sql: .venv/.dev  ## SQL on the request table against flat tables, on Trino and DuckDB
+	@$(BIN)/python -m benchmarks.sql
+
 bench-kernels: .venv/.dev  ## crossing attention against every stock form (needs a CUDA device)
 	@$(BIN)/python -m benchmarks.crossing_attention
 
@@ -67,4 +73,4 @@ clean:  ## remove what was built, the demo's lake included; .venv stays
 	@rm -rf build dist lake *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -exec rm -rf {} +
 
-.PHONY: help setup demo compose-env test test-all test-gpu lint format bench-ingest bench-reader bench-maintain bench-kernels clean
+.PHONY: help setup demo compose-env test test-all test-gpu lint format bench-ingest bench-reader bench-maintain bench-sql bench-kernels clean

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ RESULTS = Path(__file__).parent / "results"
 Row = Mapping[str, Any]
 
 
-def arguments(name: str, description: str) -> argparse.Namespace:
-    """`--quick` and `--out` of every benchmark; `out` is `benchmarks/results/NAME.json` unless quick."""
+def arguments(
+    name: str, description: str, add: Callable[[argparse.ArgumentParser], None] = lambda _: None
+) -> argparse.Namespace:
+    """`--quick` and `--out` of every benchmark, and what `add` adds; `out` is `results/NAME.json` unless quick."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--quick", action="store_true", help="a small run that shows that it works; measures nothing")
     parser.add_argument("--out", type=Path, help=f"where the JSON goes, by default benchmarks/results/{name}.json")
+    add(parser)
     given = parser.parse_args()
     if given.out is None and not given.quick:
         given.out = RESULTS / f"{name}.json"
