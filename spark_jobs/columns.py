@@ -39,6 +39,11 @@ class Source:
     type: pa.DataType
     file: RawFile
 
+    @property
+    def head(self) -> str:
+        """The top-level raw column that holds it."""
+        return self.name if self.name in self.file.schema.names else self.name.split(".")[0]
+
     def column(self) -> Column:
         """The raw column itself, in Spark."""
         from pyspark.sql import functions as F

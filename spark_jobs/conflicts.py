@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lakehouse.spec import DatasetSpec
+from spark_jobs.direct import HASHES
 from spark_jobs.fingerprint import fingerprint
 from spark_jobs.narrow import WINNER, Grouping, request_columns
 from spark_jobs.raw import FILE, ROW
@@ -23,10 +24,13 @@ def count_conflicts(spec: DatasetSpec, dedup: Dedup) -> dict[str, int]:
 
     variants = _variants(spec, dedup)
     columns = request_columns(spec)
-    hashes = F.array(*[fingerprint({name: kind}) for name, kind in columns.items()])
-    wide = dedup.log.typed.select(
-        F.xxhash64(FILE).alias(WINNER[0]), F.col(ROW).alias(WINNER[1]), hashes.alias("hashes")
-    )
+    place = (F.xxhash64(FILE).alias(WINNER[0]), F.col(ROW).alias(WINNER[1]))
+    if dedup.log.direct is not None:
+        variants = variants.persist()
+        wide = dedup.log.fingerprints(variants.select(*WINNER)).select(*place, F.col(HASHES).alias("hashes"))
+    else:
+        hashes = F.array(*[fingerprint({name: kind}) for name, kind in columns.items()])
+        wide = dedup.log.typed.select(*place, hashes.alias("hashes"))
     seen = wide.join(F.broadcast(variants), list(WINNER))
     best = F.max_by("hashes", "_first")
     told = seen.groupBy(*KEY).agg(best.alias("best"), F.collect_list(F.struct("hashes", "n")).alias("all"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.spec import DatasetSpec, FeatureType
 from spark_jobs.checks import EVENT, Check, newest_event, request_checks, row_checks, verdict
+from spark_jobs.direct import HASH, NEWEST
 from spark_jobs.fingerprint import fingerprint
 from spark_jobs.raw import FILE, ROW, RawLog
 
@@ -77,14 +78,18 @@ def narrow_rows(spec: DatasetSpec, log: RawLog, *, check_conflicts: bool) -> Dat
 
     narrow = row_columns(spec)
     checks = row_checks(spec)
-    newest = newest_event(spec) if check_conflicts else None
+    hashed, newest, log_rows = F.lit(0).cast("bigint"), None, log.narrow()
+    if check_conflicts and spec.conflict == "split":
+        log_rows = log.hashed(["user_id", "request_id", *narrow])
+        hashed, newest = F.col(HASH), F.col(NEWEST)
+    elif check_conflicts:
+        hashed, newest, log_rows = fingerprint(request_columns(spec)), newest_event(spec), log.typed
     if newest is not None:
         checks.append(Check(EVENT, "newest event", newest >= F.col("request_ts")))
     if check_conflicts and spec.conflict != "split":
         # The next row in rank has to be known before one is chosen, so every row is looked at.
         checks += [check for check in request_checks(spec) if check.reason != EVENT]
-    hashed = fingerprint(request_columns(spec)) if check_conflicts else F.lit(0).cast("bigint")
-    rows = log.typed.select(
+    rows = log_rows.select(
         "user_id",
         "request_id",
         *narrow,

@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from lakehouse.errors import RawDataError, SpecError
 from lakehouse.spec import DatasetSpec, FeatureType
 from lakehouse.spec.raw_types import plain
-from spark_jobs.columns import find_source, time_of, typed
+from spark_jobs.columns import Source, find_source, time_of, typed
+from spark_jobs.direct import HASH, HASHES, NEWEST, Direct, direct_way, with_fingerprint
 from spark_jobs.files import RawFile, find_files
 
 if TYPE_CHECKING:
@@ -28,16 +30,84 @@ LOSSY_ROW, LOSSY_REQUEST = "_lossy_row", "_lossy_request"
 
 @dataclass(frozen=True)
 class RawLog:
-    """A raw log: its files, `raw` as it lies, `typed` as the spec sees it, both with `_file` and `_row`."""
+    """A raw log: its files, `raw` as it lies, `typed` as the spec sees it, both with `_file` and `_row`.
 
+    `direct`: how workers read it by themselves, where they can.
+    """
+
+    spec: DatasetSpec
     files: list[RawFile]
     raw: DataFrame
     typed: DataFrame
+    direct: Direct | None
 
     @property
     def rows(self) -> int:
         """Rows of all files, from their footers."""
         return sum(file.rows for file in self.files)
+
+    def hashed(self, names: list[str]) -> DataFrame:
+        """Typed narrow columns, `_lossy_row`, file and row of every row, its fingerprint and its newest event."""
+        from pyspark.sql import functions as F
+
+        from spark_jobs.checks import newest_event
+
+        if self.direct is not None:
+            return self.narrow(hashed=True).select(*names, LOSSY_ROW, FILE, ROW, HASH, NEWEST)
+        wide = {c.name: c for c in self.spec.columns("request", "sequence")}
+        newest = newest_event(self.spec)
+        none = F.lit(None).cast("timestamp")
+        typed = self.typed.select(
+            *names, LOSSY_ROW, FILE, ROW, (none if newest is None else newest).alias(NEWEST), *wide
+        )
+        return with_fingerprint(typed, wide, HASH, drop=tuple(wide)).select(*names, LOSSY_ROW, FILE, ROW, HASH, NEWEST)
+
+    def narrow(self, *, hashed: bool = False) -> DataFrame:
+        """The log without request features; read by workers, with `_hash` and `_newest` (0, null unless `hashed`)."""
+        if self.direct is None:
+            return self.typed
+        columns, lossy, _ = _columns(self.spec, self.files, wide=False)
+        frame = self.direct.scan(hashed=hashed).select(
+            *[column.alias(name) for name, column in columns.items()],
+            _first(lossy, self.spec, request=False).alias(LOSSY_ROW),
+            FILE,
+            ROW,
+            HASH,
+            NEWEST,
+        )
+        return _with_gap_requests(frame, self.spec)
+
+    def taken(self, places: DataFrame, names: list[str]) -> DataFrame:
+        """Typed columns `names`, `_lossy_request`, file, row and `_hash` of the rows at `places` (file id, row).
+
+        Only where workers read it: the places are carried to them.
+        """
+        from pyspark.sql import functions as F
+
+        if self.direct is None:
+            raise ValueError("this log is not read by workers")
+        ids = [name for name in names if name not in self.direct.wide]
+        columns = _columns(self.spec, self.files, wide=False)[0]
+        return self.direct.take(*_on_the_driver(places), narrow=bool(ids)).select(
+            *[columns[name].alias(name) if name in ids else name for name in names],
+            F.lit(None).cast("string").alias(LOSSY_REQUEST),
+            FILE,
+            ROW,
+            HASH,
+        )
+
+    def fingerprints(self, places: DataFrame) -> DataFrame:
+        """File, row, and `_hashes` (a fingerprint for each request feature) of the rows at `places`."""
+        if self.direct is None:
+            raise ValueError("this log is not read by workers")
+        return self.direct.take(*_on_the_driver(places), narrow=False, only=(FILE, ROW, HASHES))
+
+
+def _on_the_driver(places: DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """File ids and row numbers, int64 [n] each."""
+    found = places.toArrow()
+    files, rows = (column.to_numpy() for column in found.columns)
+    return files.astype(np.int64), rows.astype(np.int64)
 
 
 def read_raw(spark: SparkSession, spec: DatasetSpec, paths: Iterable[str | Path]) -> DataFrame:
@@ -56,7 +126,7 @@ def open_raw(spark: SparkSession, spec: DatasetSpec, files: list[RawFile]) -> Ra
 
     for file in files:
         _refuse_nanoseconds(file)
-    columns, lossy = _columns(spec, files)
+    columns, lossy, _ = _columns(spec, files, wide=True)
     same = len({tuple(zip(f.schema.names, map(plain, f.schema.types), strict=True)) for f in files}) == 1
     reader = spark.read.option("mergeSchema", str(not same).lower())
     frame = reader.parquet(*[f"file://{file.path}" for file in files])  # Hadoop decodes no %20
@@ -75,25 +145,35 @@ def open_raw(spark: SparkSession, spec: DatasetSpec, files: list[RawFile]) -> Ra
             raise
         text = str(error).splitlines()[0]
         raise SpecError(f"keys.request_id.expression {expression!r} does not fit the raw log: {text}") from error
-    return RawLog(files, raw, _with_gap_requests(identified, spec))
+    heads = list(dict.fromkeys(source.head for source in _columns(spec, files, wide=False)[2]))
+    direct = direct_way(spark, spec, files, frame, heads, places=(FILE, ROW))
+    return RawLog(spec, files, raw, _with_gap_requests(identified, spec), direct)
 
 
-def _columns(spec: DatasetSpec, files: list[RawFile]) -> tuple[dict[str, Column], dict[str, Column]]:
+def _columns(
+    spec: DatasetSpec, files: list[RawFile], *, wide: bool
+) -> tuple[dict[str, Column], dict[str, Column], list[Source]]:
+    """Columns by name, where a cast may lose values the predicate of rows that it does, and the raw columns used."""
     columns: dict[str, Column] = {}
     lossy: dict[str, Column] = {}
+    used: list[Source] = []
+
+    def find(name: str, what: str) -> Source:
+        used.append(find_source(name, files, what))
+        return used[-1]
 
     def put(name: str, raw: str, wanted: FeatureType, unit: str | None = None, zone: str | None = None) -> None:
-        columns[name], lost = typed(find_source(raw, files, name), wanted, unit, zone)
+        columns[name], lost = typed(find(raw, name), wanted, unit, zone)
         if lost is not None:
             lossy[name] = lost
 
     keys = spec.keys
-    _put_user(columns, spec, files)
-    _put_request(columns, spec, files)
+    _put_user(columns, spec, find)
+    _put_request(columns, spec, find)
     columns["request_ts"] = time_of(
-        find_source(keys.request_ts.column, files, "request_ts"), keys.request_ts.unit, keys.request_ts.zone
+        find(keys.request_ts.column, "request_ts"), keys.request_ts.unit, keys.request_ts.zone
     )
-    item = typed(find_source(keys.item_id.column, files, "item_id"), _kind(keys.item_id.type), None, None)[0]
+    item = typed(find(keys.item_id.column, "item_id"), _kind(keys.item_id.type), None, None)[0]
     columns["item_id"] = _hashed(item) if keys.item_id.type == "string" else item
     if keys.item_id.type == "string":
         columns["item_id_raw"] = item
@@ -101,28 +181,28 @@ def _columns(spec: DatasetSpec, files: list[RawFile]) -> tuple[dict[str, Column]
         put("position", keys.position, INT)
     if keys.impression_ts is not None:
         at = keys.impression_ts
-        columns["impression_ts"] = time_of(find_source(at.column, files, "impression_ts"), at.unit, at.zone)
+        columns["impression_ts"] = time_of(find(at.column, "impression_ts"), at.unit, at.zone)
     if keys.row_version is not None:
         put("row_version", keys.row_version, LONG)
-    for column in spec.columns("request", "sequence", "candidate", "label"):
+    for column in spec.columns(*(("request", "sequence") if wide else ()), "candidate", "label"):
         if column.feature is not None:
             put(column.name, column.raw, column.type, column.feature.unit, column.feature.zone)
     for name, label in spec.labels.items():
         if label.time is not None:
-            source = find_source(label.time.column, files, f"time of {name}")
+            source = find(label.time.column, f"time of {name}")
             columns[f"{name}_time"] = time_of(source, label.time.unit, label.time.zone)
-    return columns, lossy
+    return columns, lossy, used
 
 
-def _put_user(columns: dict[str, Column], spec: DatasetSpec, files: list[RawFile]) -> None:
+def _put_user(columns: dict[str, Column], spec: DatasetSpec, find: Callable[[str, str], Source]) -> None:
     from pyspark.sql import functions as F
 
     user = spec.keys.user_id
-    own = typed(find_source(user.column, files, "user_id"), _kind(user.type), None, None)[0]
+    own = typed(find(user.column, "user_id"), _kind(user.type), None, None)[0]
     columns["user_id"] = _hashed(own) if user.type == "string" else own
     named = own.cast("string")
     for name in user.fallback:
-        other = find_source(name, files, "user_id.fallback").column()
+        other = find(name, "user_id.fallback").column()
         text = F.concat(F.lit(f"{name}:"), other.cast("string"))
         columns["user_id"] = F.coalesce(columns["user_id"], _hashed(text))
         named = F.coalesce(named, text)
@@ -130,14 +210,14 @@ def _put_user(columns: dict[str, Column], spec: DatasetSpec, files: list[RawFile
         columns["user_id_raw"] = named
 
 
-def _put_request(columns: dict[str, Column], spec: DatasetSpec, files: list[RawFile]) -> None:
+def _put_request(columns: dict[str, Column], spec: DatasetSpec, find: Callable[[str, str], Source]) -> None:
     from pyspark.sql import functions as F
 
     request = spec.keys.request_id
     if request.gap is not None:
         return
     if request.column is not None:
-        own = typed(find_source(request.column, files, "request_id"), _kind(request.type), None, None)[0]
+        own = typed(find(request.column, "request_id"), _kind(request.type), None, None)[0]
     else:
         own = F.expr(request.expression or "").cast("string" if request.type == "string" else "bigint")
     columns["request_id"] = _hashed(own) if request.type == "string" else own

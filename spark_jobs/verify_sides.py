@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lakehouse.spec import DatasetSpec, FeatureType
+from spark_jobs.direct import with_fingerprint
 from spark_jobs.fingerprint import fingerprint
 from spark_jobs.raw import FILE, ROW, RawLog
 
@@ -186,8 +187,17 @@ def compare_requests(spec: DatasetSpec, sides: Sides) -> Requests:
     times = sides.all_times.distinct().withColumn("_known", F.lit(True))
     joined = sides.requests.join(times, ["user_id", "request_id", "request_ts"], "left")
     checks = {"request_ts": F.col("_known").isNull()}
-    shared = {c.name: c.type for c in spec.columns("request", "sequence")}
-    right = fingerprint(shared) if spec.conflict == "split" else F.lit(0).cast("bigint")
+    shared = {c.name: c for c in spec.columns("request", "sequence")}
+    right = F.lit(0).cast("bigint")
+    if spec.conflict == "split":
+        needed = [
+            "request_hash",
+            "request_ts",
+            "_known",
+            *(["item_id", "position"] if spec.keys.position is None else []),
+        ]
+        joined = with_fingerprint(joined.select(*needed, *shared), shared, "_right", drop=tuple(shared))
+        right = F.col("_right")
     checks["request_hash"] = (F.col("request_hash") != 0) & (F.col("request_hash") != right)
     if spec.keys.position is None:
         counted = F.sequence(F.lit(0), F.size("item_id") - 1)

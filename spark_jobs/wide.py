@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import request_checks, verdict
-from spark_jobs.fingerprint import fingerprint
-from spark_jobs.narrow import ALL_ROWS, WINNER, request_columns
+from spark_jobs.direct import HASH, with_fingerprint
+from spark_jobs.narrow import ALL_ROWS, WINNER
 from spark_jobs.raw import FILE, LOSSY_REQUEST, ROW, RawLog
 
 if TYPE_CHECKING:
@@ -35,16 +35,24 @@ def complete_requests(
     supplied = [c.name for c in spec.columns("request", "sequence")]
     supplied += [name for name in ("user_id_raw", "request_id_raw") if name in names]
     own = [c for c in groups.columns if not c.startswith("_")]
-    wide = log.typed.select(*supplied, LOSSY_REQUEST, F.xxhash64(FILE).alias(WINNER[0]), F.col(ROW).alias(WINNER[1]))
+    taken = log.direct is not None and count <= BROADCAST_WINNERS
+    rows = log.taken(groups.select(*WINNER), supplied) if taken else log.typed
+    place = (F.xxhash64(FILE).alias(WINNER[0]), F.col(ROW).alias(WINNER[1]))
+    unhashed = spec.conflict == "split" and not hashed
+    wide = rows.select(*supplied, LOSSY_REQUEST, *place, *([HASH] if taken else []))
     narrow = groups.select(*own, *WINNER)
-    if size <= BROADCAST_GROUPS:
+    if taken and size > BROADCAST_GROUPS:
+        joined = wide.join(narrow, list(WINNER))
+    elif size <= BROADCAST_GROUPS:
         joined = wide.join(F.broadcast(narrow), list(WINNER))
     else:
         winners = groups.select(*WINNER)
         winners = F.broadcast(winners) if count <= BROADCAST_WINNERS else winners.hint("shuffle_hash")
         joined = wide.join(winners, list(WINNER)).join(narrow, list(WINNER))
-    if spec.conflict == "split" and not hashed:
-        joined = joined.withColumn("request_hash", fingerprint(request_columns(spec)))
+    if unhashed and taken:
+        joined = joined.withColumn("request_hash", F.col(HASH))
+    elif unhashed:
+        joined = with_fingerprint(joined, {c.name: c for c in spec.columns("request", "sequence")}, "request_hash")
     return joined.select(*names, *WINNER, verdict(request_checks(spec)).alias("_fault"))
 
 
