@@ -102,6 +102,8 @@ def _pyiceberg_properties(settings: Settings) -> dict[str, str]:
     if catalog.uri:
         scheme, _, rest = catalog.uri.partition("://")
         properties["uri"] = f"postgresql+psycopg2://{rest}" if scheme == "postgresql" else catalog.uri
+        if catalog.is_sqlite:
+            properties["uri"] = catalog.uri.replace("%", "%25")  # SQLAlchemy decodes it, Spark's driver does not
     if catalog.warehouse:
         properties["warehouse"] = catalog.warehouse
     if s3.endpoint:
