@@ -1,22 +1,26 @@
 """Ingest against sorting and writing the flat rows (the published way) and against a bare scan, side by side.
 
-One warm session, one input, interleaved rounds, medians. `ingest_s` is everything from raw files to the audit branch's
-commit (both passes, judging, conflict counts, quarantine, writing), as the flat write goes from raw files to a commit;
-opening the table, the suite, publishing and the ledger are told apart as `around_s`.
+One session, warmed on a small input of the same kind; interleaved rounds, medians. `ingest_s` is everything from raw
+files to the audit branch's commit (finding out how the log is read, both passes, judging, conflict counts, quarantine,
+writing), as the flat write goes from raw files to a commit; hashing the files, opening the table, the suite, publishing
+and the ledger are told apart as `around_s`.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks.report import arguments, machine, publish
+from benchmarks.report import RESULTS, arguments, machine, publish
 from benchmarks.synthetic import Shape, long_history_spec, write_raw
 from lakehouse.schema import table_properties
 from lakehouse.settings import Settings, load_settings
@@ -28,6 +32,17 @@ if TYPE_CHECKING:
 
 AROUND = ("look", "prepare", "audit", "publish", "ledger")
 Order = Literal["time", "random"]
+INPUTS: dict[str, tuple[Order, float]] = {
+    "time": ("time", 0.0),
+    "random": ("random", 0.0),
+    "conflicts": ("random", 0.02),
+}
+# What is divided by what; told for the worse of the inputs without conflicts, and for each.
+RATIOS: dict[str, tuple[str, str, Callable[[list[float]], float]]] = {
+    "flat_write_over_ingest": ("flat_write_s", "ingest_s", min),
+    "flat_write_over_ingest_unchecked": ("flat_write_s", "unchecked_s", min),
+    "ingest_over_scan": ("ingest_s", "scan_s", max),
+}
 
 
 def scan(spark: SparkSession, raw: str) -> float:
@@ -56,42 +71,45 @@ def flat_write(spark: SparkSession, raw: str, name: str, properties: dict[str, s
 def ingest(spark: SparkSession, settings: Settings, raw: str, tag: str) -> tuple[float, float]:
     """Seconds of the ingest itself, and of what is around it."""
     spec = long_history_spec(f"synthetic_{tag}")
+    started = time.perf_counter()
     report = run(spark, settings, spec, [raw])
+    whole = time.perf_counter() - started
+    print(f"{tag}: " + ", ".join(f"{k} {v:.2f}" for k, v in report.seconds.items()), file=sys.stderr)
     for kind in ("requests", "ledger", "quarantine"):
         spark.sql(f"DROP TABLE IF EXISTS {settings.catalog.in_spark}.{spec.table(kind)} PURGE")
     around = sum(report.seconds.get(step, 0.0) for step in AROUND)
-    return sum(report.seconds.values()) - around, around
+    return whole - around, around
 
 
 def measure(spark: SparkSession, settings: Settings, shape: Shape, order: Order, rounds: int) -> dict[str, Any]:
-    """Medians of one input."""
-    raw = str(settings.home / "raw" / order)
-    shutil.rmtree(raw, ignore_errors=True)
+    """Medians of one input. Round 0 warms the JVM on an eighth of it."""
+    raw, small = str(settings.home / "raw" / order), str(settings.home / "raw" / "small")
+    write_raw(Path(small), replace(shape, requests=max(1, shape.requests // 8)), order)
     size = sum(path.stat().st_size for path in write_raw(Path(raw), shape, order))
     spark.sql("CREATE NAMESPACE IF NOT EXISTS lake.bench")
     unchecked = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"check_conflicts": False})})
     layout = table_properties(long_history_spec("flat"))
     properties = {k: v for k, v in layout.items() if k.startswith("write.parquet.")}
-    ways: dict[str, Callable[[int], float | tuple[float, float]]] = {
-        "scan": lambda _: scan(spark, raw),
-        "flat_write": lambda i: flat_write(spark, raw, f"lake.bench.flat_{order}_{i}", properties),
-        "ingest": lambda i: ingest(spark, settings, raw, f"{order}_{i}"),
-        "unchecked": lambda i: ingest(spark, unchecked, raw, f"{order}_unchecked_{i}"),
+    ways: dict[str, Callable[[str, int], float | tuple[float, float]]] = {
+        "scan": lambda log, _: scan(spark, log),
+        "flat_write": lambda log, i: flat_write(spark, log, f"lake.bench.flat_{order}_{i}", properties),
+        "ingest": lambda log, i: ingest(spark, settings, log, f"{order}_{i}"),
+        "unchecked": lambda log, i: ingest(spark, unchecked, log, f"{order}_unchecked_{i}"),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     around: list[float] = []
     for i in range(rounds + 1):
         for name, way in ways.items():
-            seconds = way(i)
+            seconds = way(raw if i else small, i)
             print(f"{order} {shape.conflicts} round {i} {name}: {seconds}", file=sys.stderr)
             if i == 0:
-                continue  # warms the JVM
+                continue
             if isinstance(seconds, tuple):
                 times[name].append(seconds[0])
                 around += [seconds[1]] if name == "ingest" else []
             else:
                 times[name].append(seconds)
-    shutil.rmtree(raw)
+    shutil.rmtree(settings.home / "raw")
     return {
         "order": order,
         "conflicts": shape.conflicts,
@@ -99,46 +117,58 @@ def measure(spark: SparkSession, settings: Settings, shape: Shape, order: Order,
         "raw_mb": size / 1e6,
         **{f"{name}_s": median(values) for name, values in times.items()},
         "around_s": median(around),
-        "rounds": {name: [round(v, 3) for v in values] for name, values in times.items()},
+        "rounds": "; ".join(f"{name} {' '.join(f'{v:.2f}' for v in values)}" for name, values in times.items()),
     }
+
+
+def inputs(add: argparse.ArgumentParser) -> None:
+    """`--large` and `--only`."""
+    add.add_argument("--large", action="store_true", help="520,000 rows, 10.6 GB decoded")
+    add.add_argument("--only", choices=INPUTS, help="one input; the others' figures stay as the JSON has them")
 
 
 def main() -> None:
     """Run, print, write."""
-    given = arguments("ingest", __doc__ or "")
-    shape = Shape(requests=200, history=64) if given.quick else Shape(requests=1200)
-    rounds = 1 if given.quick else 2
+    given = arguments("ingest", __doc__ or "", inputs)
+    shape = Shape(requests=200, history=64) if given.quick else Shape(requests=21_600 if given.large else 4800)
+    if given.large and given.out == RESULTS / "ingest.json":
+        given.out = RESULTS / "ingest-large.json"
+    rounds = 1 if given.quick or given.large else 2
+    settings_told = {"shape": vars(shape), "rounds": rounds}
+    rows = _kept(given.out, settings_told) if given.only else {}
     home = Path(tempfile.mkdtemp(prefix="reqlake-bench-"))
-    rows = []
     try:
         settings = load_settings(home=home, ingest={"max_bad_share": 1.0})
         spark = build_session(settings)
-        inputs: tuple[tuple[Order, float], ...] = (("time", 0.0), ("random", 0.0), ("random", 0.02))
-        for order, conflicts in inputs:
-            part = Shape(**{**vars(shape), "conflicts": conflicts})
-            rows.append(measure(spark, settings, part, order, rounds))
+        for name in [given.only] if given.only else INPUTS:
+            order, conflicts = INPUTS[name]
+            rows[name] = {"input": name} | measure(spark, settings, replace(shape, conflicts=conflicts), order, rounds)
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    clean = [row for row in rows if not row["conflicts"]]
-    worst = {
-        "flat_write_over_ingest": min(r["flat_write_s"] / r["ingest_s"] for r in clean),
-        "flat_write_over_ingest_unchecked": min(r["flat_write_s"] / r["unchecked_s"] for r in clean),
-        "ingest_over_scan": max(r["ingest_s"] / r["scan_s"] for r in clean),
-    }
-    each = {
-        f"flat_write_over_ingest_{r['order']}{'_conflicts' if r['conflicts'] else ''}": r["flat_write_s"]
-        / r["ingest_s"]
-        for r in rows
-    }
-    shown = [{k: v for k, v in row.items() if k != "rounds"} for row in rows]
+    ratios: dict[str, float] = {}
+    for ratio, (over, under, pick) in RATIOS.items():
+        each = {name: row[over] / row[under] for name, row in rows.items()}
+        clean = [value for name, value in each.items() if not rows[name]["conflicts"]]
+        ratios |= {ratio: pick(clean)} if clean else {}
+        ratios |= {f"{ratio}_{name}": value for name, value in each.items()}
     publish(
         "ingest",
         machine=machine("pyspark", "pyarrow", "pyiceberg", "great-expectations"),
-        settings={"shape": vars(shape), "rounds": rounds, "each_round": [row["rounds"] for row in rows]},
-        rows=shown,
-        ratios=worst | each,
+        settings=settings_told,
+        rows=[rows[name] for name in INPUTS if name in rows],
+        ratios=ratios,
         out=given.out,
     )
+
+
+def _kept(out: Path | None, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of an earlier run with the same settings, by input."""
+    if out is None or not out.exists():
+        return {}
+    earlier = json.loads(out.read_text(encoding="utf-8"))
+    if earlier["settings"] != settings:
+        return {}
+    return {row["input"]: row for row in earlier["rows"]}
 
 
 if __name__ == "__main__":
