@@ -2,10 +2,10 @@
 
 The local stack runs for the benchmark (Postgres, SeaweedFS, Trino on loopback); both engines read the same S3 lake,
 warm, in interleaved rounds. Bytes are Trino's `physicalInputBytes`, what its readers took from storage; beside them
-stands the compressed size of the columns that the query needs, from the files' footers. Trino reads more: each row group
-is a split and reads the footer again, and gaps of less than 1 MB between needed columns are read too. Of a column chunk
-over 8 MB it seems to count the first 8 MB alone, so flat unsorted tables read more than it says. A point look-up counts
-files by Trino's metric `dataFiles`.
+stands the compressed size of the columns that the query needs, from the files' footers. Trino reads more: each row
+group is a split and reads the footer again, and gaps of less than 1 MB between needed columns are read too. Of a column
+chunk over 8 MB it seems to count the first 8 MB alone, so flat unsorted tables read more than it says. A point look-up
+counts files by Trino's metric `dataFiles`.
 
 Two pieces, where one is too long: `--folder F --only-make` writes the tables, the next call with `--folder F` measures.
 """
