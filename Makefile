@@ -45,8 +45,8 @@ test-all: .venv/.dev  ## the exhaustive cases too: every tile compiled for every
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 
 test-gpu:  ## kernel tests on a CUDA device; torch, triton, pytest and hypothesis will do
-	@$(GPU_PYTHON) -m pytest --noconftest -p no:benchmark -p no:cacheprovider -q --no-header -rf --durations=0 \
-	  --durations-min=5 tests/training/ops/test_gpu.py
+	@$(GPU_PYTHON) -m pytest --noconftest -p no:benchmark -p no:cacheprovider -q --no-header -rf \
+	  --durations=0 --durations-min=60 tests/training/ops/test_gpu.py
 
 lint: .venv/.dev  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

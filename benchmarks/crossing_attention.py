@@ -26,6 +26,7 @@ import torch
 
 from benchmarks.crossing import baselines, stack
 from benchmarks.crossing.problem import SHAPES, Problem, clock, error, log_uniform, machine
+from training.ops import linear_gelu
 from training.ops.fallback import Health
 
 Row = dict[str, Any]
@@ -40,7 +41,7 @@ class Ours:
 
     def __init__(self, problem: Problem) -> None:
         self.p, plan = problem, problem.plan
-        self.layout = (plan.layout, plan.max_candidates, plan.max_length, problem.D**-0.5)
+        self.layout = (plan.layout, plan.sizes, problem.D**-0.5)
 
     def forward(self) -> torch.Tensor:
         """The output."""
@@ -120,6 +121,8 @@ def stack_rows(width: int, layers: int, kind: str, ms: int, peak: float) -> list
     lengths = [512] * 16 if kind == "equal" else log_uniform(512, 16, 5)
     batch = stack.Batch.of([512] * 16, lengths, width)
     makers = {"ours": stack.ours, "plain padded": stack.plain, "stock packed": stack.stock_packed}
+    # what our attentions alone are worth in a stack
+    makers["stock packed, our GELU"] = lambda net, batch: stack.stock_packed(net, batch, linear_gelu)
     if kind == "equal":
         makers["plain merged"] = stack.plain_merged
     about = {"part": "stack", "shape": [width, layers, 16, 512, 512], "kind": kind}

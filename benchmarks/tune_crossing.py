@@ -81,7 +81,7 @@ def trial(problem: Problem, kernel: str, tile: Tile) -> Any:
     """A callable that runs one kernel with one tile; for a pass of the backward, with the table's other pass."""
     *inputs, grad = problem.tensors
     plan = problem.plan
-    launch = Launch(plan.layout, plan.max_candidates, plan.max_length, problem.D**-0.5)
+    launch = Launch(plan.layout, plan.sizes, problem.D**-0.5)
     small = Tile(16, 32, 4, 1)
     if kernel == "forward":
         chosen = Tiles(tile, None, tile, tile)

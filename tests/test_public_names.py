@@ -31,7 +31,8 @@ PUBLIC = {
     """,
     "training.models": "ModelInputs Ranker RankerConfig Task",
     "training.ops": """
-        CrossingPlan context_attention crossing_attention paged_crossing_attention segment_expand segment_sum
+        CrossingPlan context_attention crossing_attention linear_gelu paged_crossing_attention segment_expand
+        segment_sum
     """,
 }
 

@@ -17,7 +17,15 @@ from torch import nn
 from torch.nn.attention.varlen import varlen_attn
 
 from benchmarks.crossing.baselines import aten, merge
-from training.ops import CrossingPlan, context_attention, crossing_attention
+from training.ops import CrossingPlan, context_attention, crossing_attention, linear_gelu
+
+Attend = Callable[..., torch.Tensor]
+Widen = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def plain_gelu(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """GELU of a linear layer, for the compiler to fuse as it can."""
+    return F.gelu(F.linear(x, weight, bias), approximate="tanh")
 
 
 class Block(nn.Module):
@@ -39,13 +47,10 @@ class Block(nn.Module):
         y = F.linear(self.norm1(x), self.qkv.weight[self.width :], self.qkv.bias[self.width :])
         return [z.unflatten(-1, (self.heads, -1)) for z in y.chunk(2, -1)]
 
-    def finish(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+    def finish(self, x: torch.Tensor, attended: torch.Tensor, widen: Widen) -> torch.Tensor:
         """Residuals and MLP."""
         x = x + self.out(attended.flatten(-2))
-        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
-
-
-Attend = Callable[..., torch.Tensor]
+        return x + self.down(widen(self.norm2(x), self.up.weight, self.up.bias))
 
 
 class Stack(nn.Module):
@@ -55,21 +60,23 @@ class Stack(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
 
-    def forward(self, x: torch.Tensor, c: torch.Tensor, context: Attend, crossing: Attend) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, c: torch.Tensor, context: Attend, crossing: Attend, widen: Widen = plain_gelu
+    ) -> torch.Tensor:
         """Candidates' last hidden states from histories x and candidates c."""
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
             q, k, v = (None, *block.project_kv(x)) if last else block.project(x)
             cq, ck, cv = block.project(c)
-            c = block.finish(c, crossing(cq, ck, cv, k, v))
+            c = block.finish(c, crossing(cq, ck, cv, k, v), widen)
             if not last:
-                x = block.finish(x, context(q, k, v))
+                x = block.finish(x, context(q, k, v), widen)
         return c
 
     def duplicated(self, x: torch.Tensor, context: Attend, last: torch.Tensor) -> torch.Tensor:
         """The same for sequences [history ; candidate], one a candidate; `last` are the candidates' rows."""
         for block in self.blocks:
-            x = block.finish(x, context(*block.project(x)))
+            x = block.finish(x, context(*block.project(x)), plain_gelu)
         return x[last]
 
 
@@ -92,10 +99,14 @@ class Batch:
 
 
 def ours(net: Stack, b: Batch) -> Callable[[], torch.Tensor]:
-    """(h) packed, with this package's attentions."""
+    """(h) packed, with this package's attentions and, where no gradient is asked for, its GELU."""
     run = torch.compile(
         lambda x, c: net(
-            x, c, lambda *qkv: context_attention(*qkv, b.plan), lambda *qkv: crossing_attention(*qkv, b.plan)
+            x,
+            c,
+            lambda *qkv: context_attention(*qkv, b.plan),
+            lambda *qkv: crossing_attention(*qkv, b.plan),
+            linear_gelu,
         ),
         dynamic=False,
         fullgraph=True,
@@ -142,7 +153,7 @@ def plain_merged(net: Stack, b: Batch) -> Callable[[], torch.Tensor]:
     return lambda: run(b.histories.view(R, -1, b.histories.shape[1]), b.candidates.view(R, -1, b.candidates.shape[1]))
 
 
-def stock_packed(net: Stack, b: Batch) -> Callable[[], torch.Tensor]:
+def stock_packed(net: Stack, b: Batch, widen: Widen = plain_gelu) -> Callable[[], torch.Tensor]:
     """Packed, forward only: torch's varlen attention and a merge, the strongest stock form on ragged lengths."""
     starts, longest, most = b.plan.layout[:2], b.plan.max_length, b.plan.max_candidates
 
@@ -153,7 +164,7 @@ def stock_packed(net: Stack, b: Batch) -> Callable[[], torch.Tensor]:
         o, lse = aten._flash_attention_forward(q, k, v, starts[1], starts[0], most, longest, 0.0, False, False)[:2]
         return merge(o, lse.T, q, k_self, v_self, q.shape[-1] ** -0.5)[0]
 
-    run = torch.compile(lambda x, c: net(x, c, context, crossing), dynamic=False)
+    run = torch.compile(lambda x, c: net(x, c, context, crossing, widen), dynamic=False)
     return lambda: run(b.histories, b.candidates)
 
 

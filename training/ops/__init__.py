@@ -5,6 +5,7 @@ Imports torch alone; triton is imported on the first call that needs it, so CPUs
 """
 
 from training.ops.attention import context_attention, crossing_attention, paged_crossing_attention
+from training.ops.linear import linear_gelu
 from training.ops.plan import CrossingPlan
 from training.ops.segments import segment_expand, segment_sum
 
@@ -12,6 +13,7 @@ __all__ = [
     "CrossingPlan",
     "context_attention",
     "crossing_attention",
+    "linear_gelu",
     "paged_crossing_attention",
     "segment_expand",
     "segment_sum",

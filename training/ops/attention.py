@@ -148,7 +148,7 @@ def crossing_by_kernel(
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """The operator, over heads and widths that the kernels take."""
     q, k_self, v_self, k, v = fit_kernel(q_CHD, *self_kv, *kv)
-    out, lse_HC = crossing_forward(q, k_self, v_self, k, v, plan.layout, plan.max_candidates, plan.max_length, scale)
+    out, lse_HC = crossing_forward(q, k_self, v_self, k, v, plan.layout, plan.sizes, scale)
     out = out[..., : q_CHD.shape[2]]
     return (out, lse_HC.T) if return_lse else out
 
@@ -163,9 +163,9 @@ def crossing_paged_by_kernel(
 ) -> torch.Tensor:
     """As `crossing_by_kernel`; pages are handed over as they are, so their width must be a power of two."""
     k_PSGD, v_PSGD = pages
-    out: torch.Tensor = crossing_paged(
-        q_CHD, *self_kv, k_PSGD, v_PSGD, page_table_RP, plan.layout, plan.max_candidates, plan.max_length, scale
-    )[0]
+    out: torch.Tensor = crossing_paged(q_CHD, *self_kv, k_PSGD, v_PSGD, page_table_RP, plan.layout, plan.sizes, scale)[
+        0
+    ]
     return out
 
 

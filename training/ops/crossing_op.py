@@ -1,7 +1,7 @@
 # ruff: noqa: PLR0917 - an operator's schema is flat
 """Crossing attention as `torch.library` operators, so that compile, autograd and CUDA graphs see one opaque call.
 
-Layout of the arguments: `layout`, `max_candidates`, `max_length` come from the plan. lse is [H, C], in
+Layout of the arguments: `layout` and `sizes` are the plan's. lse is [H, C], in
 natural logarithm, and differentiable. A launch that fails goes on with padded SDPA (`fallback.py`).
 """
 
@@ -24,8 +24,7 @@ def crossing_forward(
     k: torch.Tensor,
     v: torch.Tensor,
     layout: list[torch.Tensor],
-    max_candidates: int,
-    max_length: int,
+    sizes: list[int],
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """out [C, H, D] and lse [H, C]."""
@@ -33,7 +32,7 @@ def crossing_forward(
     def kernel() -> tuple[torch.Tensor, torch.Tensor]:
         from training.ops.kernels.crossing_launch import Problem, forward
 
-        return forward(q, (k_self, v_self), (k, v), Problem(layout, max_candidates, max_length, scale))
+        return forward(q, (k_self, v_self), (k, v), Problem(layout, sizes, scale))
 
     return attempt(kernel, lambda: plain_forward(q, k_self, v_self, k, v, plan_of(layout), scale))
 
@@ -50,8 +49,7 @@ def crossing_backward(
     out: torch.Tensor,
     lse: torch.Tensor,
     layout: list[torch.Tensor],
-    max_candidates: int,
-    max_length: int,
+    sizes: list[int],
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of q, k_self, v_self, k, v."""
@@ -60,7 +58,7 @@ def crossing_backward(
     def kernel() -> tuple[torch.Tensor, ...]:
         from training.ops.kernels.crossing_launch import Problem, backward
 
-        return backward(d_out, d_lse, inputs, out, lse, Problem(layout, max_candidates, max_length, scale))
+        return backward(d_out, d_lse, inputs, out, lse, Problem(layout, sizes, scale))
 
     def plain() -> tuple[torch.Tensor, ...]:
         return naive.crossing_gradients(d_out, d_lse, inputs, out, lse, plan_of(layout), scale)
@@ -75,23 +73,13 @@ def _(q: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @crossing_backward.register_fake
-def _(
-    d_out: torch.Tensor,
-    d_lse: torch.Tensor | None,
-    q: torch.Tensor,
-    k_self: torch.Tensor,
-    v_self: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    *_: Any,
-) -> tuple[torch.Tensor, ...]:
-    del d_out, d_lse
-    return tuple(x.new_empty(x.shape) for x in (q, k_self, v_self, k, v))
+def _(_d_out: torch.Tensor, _d_lse: torch.Tensor | None, *arguments: Any) -> tuple[torch.Tensor, ...]:
+    return tuple(x.new_empty(x.shape) for x in arguments[:5])
 
 
 def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
     """Keep what the backward reads."""
-    *tensors, layout, ctx.max_candidates, ctx.max_length, ctx.scale = inputs
+    *tensors, layout, ctx.sizes, ctx.scale = inputs
     ctx.save_for_backward(*tensors, *output, *layout)
     ctx.set_materialize_grads(False)
 
@@ -102,8 +90,8 @@ def backward(ctx: Any, d_out: torch.Tensor | None, d_lse: torch.Tensor | None) -
     layout = list(ctx.saved_tensors[7:])
     if d_out is None:
         d_out = torch.zeros_like(out)
-    grads = crossing_backward(d_out, d_lse, *tensors, out, lse, layout, ctx.max_candidates, ctx.max_length, ctx.scale)
-    return *grads, [None] * len(layout), None, None, None
+    grads = crossing_backward(d_out, d_lse, *tensors, out, lse, layout, ctx.sizes, ctx.scale)
+    return *grads, [None] * len(layout), None, None
 
 
 crossing_forward.register_autograd(backward, setup_context=setup_context)
@@ -118,8 +106,7 @@ def crossing_paged(
     v_pages: torch.Tensor,
     page_table: torch.Tensor,
     layout: list[torch.Tensor],
-    max_candidates: int,
-    max_length: int,
+    sizes: list[int],
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """out [C, H, D] and lse [H, C] over pages [P, page, G, D] and a table [R, pages of a request] of int32."""
@@ -129,7 +116,7 @@ def crossing_paged(
     def kernel() -> tuple[torch.Tensor, torch.Tensor]:
         from training.ops.kernels.crossing_launch import Paging, Problem, forward
 
-        problem = Problem(layout, max_candidates, max_length, scale)
+        problem = Problem(layout, sizes, scale)
         return forward(q, (k_self, v_self), (k, v), problem, Paging(page_table.contiguous(), page))
 
     def plain() -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,6 @@ from training.ops.blocks import PaddedBlocks
 
 ROW_BLOCKS = (8, 16, 32, 64, 128)
 COLUMN_BLOCKS = (16, 32, 64, 128)
-IDLE_BLOCK = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,8 +39,10 @@ class CrossingPlan:
     """[C] int64 on the device: the request of each candidate."""
     layout: list[torch.Tensor]
     """What kernels read, int32 on the device: both offset tensors, then `tile_map`s of [tiles, 2], of the
-    candidates for each of ROW_BLOCKS, of the history for each of COLUMN_BLOCKS, and last of the history of
-    requests without candidates (whose gradient nobody else writes) for IDLE_BLOCK."""
+    candidates for each of ROW_BLOCKS and of the history for each of COLUMN_BLOCKS."""
+    sizes: list[int]
+    """What launches depend on: R, max_candidates, max_length, then for each of ROW_BLOCKS and of COLUMN_BLOCKS the
+    `left_over` tiles."""
 
     @classmethod
     def build(
@@ -61,10 +62,11 @@ class CrossingPlan:
             context_offsets,
             candidate_offsets,
             *(tile_map(counts, lengths, block) for block in ROW_BLOCKS),
-            *(tile_map(lengths, counts, block) for block in COLUMN_BLOCKS),
-            tile_map(torch.where(counts > 0, 0, lengths), counts, IDLE_BLOCK),
+            *(tile_map(lengths, idle_first(counts), block) for block in COLUMN_BLOCKS),
         ]
         request_index, *layout = upload(tables, device)
+        max_length = int(lengths.max()) if len(lengths) else 0
+        max_candidates = int(counts.max()) if len(counts) else 0
         return cls(
             context_offsets=context_offsets,
             candidate_offsets=candidate_offsets,
@@ -72,10 +74,11 @@ class CrossingPlan:
             R=len(lengths),
             C=int(candidate_offsets[-1]),
             T=int(context_offsets[-1]),
-            max_length=int(lengths.max()) if len(lengths) else 0,
-            max_candidates=int(counts.max()) if len(counts) else 0,
+            max_length=max_length,
+            max_candidates=max_candidates,
             request_index=request_index.long(),
             layout=layout,
+            sizes=[len(lengths), max_candidates, max_length, *left_over(counts, lengths)],
         )
 
     @functools.cached_property
@@ -108,6 +111,21 @@ def tile_map(lengths: torch.Tensor, work: torch.Tensor, block: int) -> torch.Ten
     position = torch.repeat_interleave(tiles)
     first = torch.arange(len(position)) - (tiles.cumsum(0) - tiles)[position]
     return torch.stack([order[position], first * block], 1)
+
+
+def idle_first(counts: torch.Tensor) -> torch.Tensor:
+    """The order of the history's tiles: requests without candidates (zeros to write), then the most candidates."""
+    return torch.where(counts > 0, counts, torch.iinfo(torch.int64).max)
+
+
+def left_over(counts: torch.Tensor, lengths: torch.Tensor) -> list[int]:
+    """History tiles of requests whose candidates do not fill just one tile of ROW_BLOCKS, for each of COLUMN_BLOCKS.
+
+    They come first in the tile map: a backward that treats the others in one pass launches these alone.
+    """
+    wide_BR = idle_first(counts) > torch.tensor(ROW_BLOCKS)[:, None]
+    tiles_RB = (lengths[:, None] + torch.tensor(COLUMN_BLOCKS) - 1) // torch.tensor(COLUMN_BLOCKS)
+    return (wide_BR.long() @ tiles_RB).flatten().tolist()
 
 
 def upload(tables: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:

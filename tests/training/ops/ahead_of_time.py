@@ -26,7 +26,7 @@ def shared_memory(capability, kernel, tile, D, dtype, rep=1, G=2, **options):
     if kernel == "forward":
         constants |= {"SPLITS": 1, "PAGE": 0, "page_table": None, **options}
     if kernel in {"one", "row_pass"}:
-        constants |= {"ONE": kernel == "one", "HAS_DLSE": False, "dlse": None}
+        constants |= {"ONE": kernel == "one", "SOME": kernel == "one", "HAS_DLSE": False, "dlse": None}
     block = tile.rows if kernel == "column_pass" else tile.columns
     signature, attributes = {}, {}
     for i, name in enumerate(fn.arg_names):
@@ -48,3 +48,30 @@ def shared_memory(capability, kernel, tile, D, dtype, rep=1, G=2, **options):
     target = GPUTarget("cuda", capability, 32)
     compiled = triton.compile(source, target, {"num_warps": tile.warps, "num_stages": tile.stages})
     return compiled.metadata.shared
+
+
+def hopper_shared_memory(tile, D, dtype="bf16"):
+    """The same of the Gluon kernel, for sm90."""
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon._runtime import GluonASTSource
+
+    from training.ops.kernels.crossing_hopper import crossing_hopper_kernel as fn
+
+    element = {"bf16": gl.bfloat16, "fp16": gl.float16}[dtype]
+    rows = tile.rows // 2
+    constants = {"G": 2, "D": D, "BM": rows, "BN": tile.columns, "W": 2, "S": tile.stages, "REGISTERS": 240}
+    signature, attributes = {}, {}
+    for i, name in enumerate(fn.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in {"q", "k_self", "v_self", "k", "v"}:
+            block = [tile.columns if name in {"k", "v"} else rows, D]
+            signature[name] = f"tensordesc<{dtype}{block},{gl.NVMMASharedLayout.get_default_for(block, element)!r}>"
+        elif name in {"C", "work", "scale_log2"}:
+            signature[name] = "fp32" if name == "scale_log2" else "i32"
+        else:
+            of = "i32" if name in INTEGERS else "fp32" if name in FLOATS else dtype
+            signature[name] = f"*{of}"
+            attributes[(i,)] = [["tt.divisibility", 16]]
+    source = GluonASTSource(fn, signature, constants, attributes)
+    return triton.compile(source, GPUTarget("cuda", 90, 32), {"num_warps": 4}).metadata.shared

@@ -33,6 +33,7 @@ FORCED = {
     "one tile, descriptors": Tiles(
         Tile(32, 32, 4, 1, tma=True), Tile(32, 16, 4, 1, tma=True), *[Tile(16, 32, 4, 1)] * 2
     ),
+    "one tile for some": Tiles(Tile(16, 32, 4, 1), Tile(16, 32, 4, 1), *[Tile(16, 32, 4, 1)] * 2),
     "two passes, descriptors": Tiles(Tile(16, 64, 4, 1, tma=True), None, *[Tile(16, 32, 4, 1, tma=True)] * 2),
     "two passes, tall columns": Tiles(Tile(64, 16, 4, 1), None, Tile(32, 64, 4, 1), Tile(16, 64, 4, 1)),
 }
@@ -67,9 +68,10 @@ def test_outputs_lse_and_gradients(case, dtype):
     check(case, dtype)
 
 
-@pytest.mark.parametrize("case", [Case((20, 0, 1, 30), (17, 40, 0, 70), H=2, G=2, D=16)], ids=str)
+@pytest.mark.parametrize("counts", [(20, 0, 1, 30), (20, 0, 16, 9)], ids=str)
 @pytest.mark.parametrize("tiles", FORCED)
-def test_tiles_of_other_cards(case, tiles, monkeypatch):
+def test_tiles_of_other_cards(counts, tiles, monkeypatch):
+    case = Case(counts, (17, 40, 0, 150), H=2, G=2, D=16)
     monkeypatch.setattr(crossing_launch, "choose_tiles", lambda *_: FORCED[tiles])
     check(case, torch.float32)
     *tensors, grad_out = case.tensors(torch.float32)
@@ -159,7 +161,7 @@ def test_operators_pass_opcheck_and_compile_whole():
     case = Case((3, 1), (9, 4), H=2, G=1)
     *tensors, _ = case.tensors(torch.float32)
     plan = case.plan()
-    arguments = (*leaves(tensors), plan.layout, plan.max_candidates, plan.max_length, 0.25)
+    arguments = (*leaves(tensors), plan.layout, plan.sizes, 0.25)
     torch.library.opcheck(torch.ops.reqlake.crossing_forward.default, arguments)
     rows, width = torch.randn(plan.C, 8, requires_grad=True), torch.randn(plan.R, 8, requires_grad=True)
     torch.library.opcheck(torch.ops.reqlake.sum_rows.default, (rows, plan.request_index, plan.layout[1]))

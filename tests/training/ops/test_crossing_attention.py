@@ -9,7 +9,7 @@ from crossing_cases import CASES, NAMES, RAGGED, Case, error, oracle, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.ops import context_attention, crossing_attention, naive
+from training.ops import context_attention, crossing_attention, linear_gelu, naive
 
 
 def check_against_naive(case, seed=0):
@@ -159,3 +159,11 @@ def test_the_documented_example_runs():
     text = (Path(__file__).parents[3] / "docs" / "kernels.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(example, "docs/kernels.md", "exec"), {})
+
+
+def test_linear_with_gelu_is_both_in_turn_and_differentiable():
+    x, weight, bias = (torch.randn(*n, dtype=torch.float64, requires_grad=True) for n in ((2, 3, 4), (5, 4), (5,)))
+    got = linear_gelu(x, weight, bias)
+    want = torch.nn.functional.gelu(x @ weight.T + bias, approximate="tanh")
+    assert torch.equal(got, want)
+    assert torch.autograd.gradcheck(linear_gelu, (x, weight, bias))

@@ -1,5 +1,7 @@
 """The plan's tables cover every row once, and segments go to candidates and back."""
 
+import math
+
 import pytest
 import torch
 from crossing_cases import RAGGED, offsets
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 import training.ops
 from training.ops import CrossingPlan, segment_expand, segment_sum
 from training.ops.blocks import BLOCK_ROWS
-from training.ops.plan import COLUMN_BLOCKS, IDLE_BLOCK, ROW_BLOCKS
+from training.ops.plan import COLUMN_BLOCKS, ROW_BLOCKS
 
 SIZES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=9)
 
@@ -20,6 +22,7 @@ def test_public_names():
         "CrossingPlan",
         "context_attention",
         "crossing_attention",
+        "linear_gelu",
         "paged_crossing_attention",
         "segment_expand",
         "segment_sum",
@@ -43,16 +46,28 @@ def test_a_batch_without_requests():
 def test_tiles_cover_each_row_once_longest_other_side_first(sizes):
     lengths, counts = [a for a, _ in sizes], [b for _, b in sizes]
     plan = CrossingPlan.build(offsets(lengths), offsets(counts))
-    rows, columns = plan.layout[2 : 2 + len(ROW_BLOCKS)], plan.layout[2 + len(ROW_BLOCKS) : -1]
-    sides = (ROW_BLOCKS, rows, counts, lengths), (COLUMN_BLOCKS, columns, lengths, counts)
+    rows, columns = plan.layout[2 : 2 + len(ROW_BLOCKS)], plan.layout[2 + len(ROW_BLOCKS) :]
+    idle_first = [n or math.inf for n in counts]
+    sides = (ROW_BLOCKS, rows, counts, lengths), (COLUMN_BLOCKS, columns, lengths, idle_first)
     for sizes_of, tables, own, other in sides:
         for block, table in zip(sizes_of, tables, strict=True):
             tiles = table.tolist()
             assert sorted(map(tuple, tiles)) == [(r, i) for r, n in enumerate(own) for i in range(0, n, block)]
             work = [other[r] for r, _ in tiles]
             assert work == sorted(work, reverse=True)
-    unasked = {(r, i) for r, n in enumerate(lengths) if not counts[r] for i in range(0, n, IDLE_BLOCK)}
-    assert set(map(tuple, plan.layout[-1].tolist())) == unasked
+
+
+@settings(max_examples=40, deadline=None)
+@given(SIZES)
+def test_tiles_left_over_by_one_pass_come_first(sizes):
+    lengths, counts = [a for a, _ in sizes], [b for _, b in sizes]
+    plan = CrossingPlan.build(offsets(lengths), offsets(counts))
+    assert plan.sizes[:3] == [plan.R, plan.max_candidates, plan.max_length]
+    left = iter(plan.sizes[3:])
+    for rows in ROW_BLOCKS:
+        for table, n in zip(plan.layout[2 + len(ROW_BLOCKS) :], left, strict=False):
+            others = [counts[r] for r, _ in table.tolist()]
+            assert [not 0 < c <= rows for c in others] == [i < n for i in range(len(others))]
 
 
 @settings(max_examples=40, deadline=None)

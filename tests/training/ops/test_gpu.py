@@ -3,6 +3,7 @@
 A kernel may err at most twice as much as torch's own arithmetic in the same dtype does.
 """
 
+import dataclasses
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from training.ops import (
     CrossingPlan,
     context_attention,
     crossing_attention,
+    linear_gelu,
     naive,
     padded,
     paged_crossing_attention,
@@ -111,6 +113,79 @@ def test_a_neighbours_nan_stays_with_the_neighbour(case):
     assert all(g[outside_T].isfinite().all() for g in grads[3:])
 
 
+# every irregularity of CASES, and enough tiles for each multiprocessor; the batch need not be full to be right
+HOPPER = Case((257, 3, 0, 200, 129), (33, 0, 50, 300, 128), H=32, G=32, D=64)
+
+
+@pytest.fixture
+def hopper_launches(monkeypatch):
+    """The kernel for sm90 on any batch; how often it was launched."""
+    from training.ops.kernels import crossing_launch
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("a kernel for sm90")
+    launches, launch = [], crossing_launch.hopper_forward
+    monkeypatch.setattr(crossing_launch, "takes_hopper", lambda *_: True)
+    monkeypatch.setattr(crossing_launch, "hopper_forward", lambda *x: launches.append(launch(*x)))
+    return launches
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("D", [64, 128])
+def test_the_kernel_for_sm90(D, dtype, hopper_launches):
+    case = dataclasses.replace(HOPPER, D=D)
+    *tensors, grad_out = case.tensors(dtype, "cuda")
+    plan = case.plan("cuda")
+    wide = [x.double() for x in tensors]
+    want, want_grads = run(lambda *xs: padded.crossing_attention(*xs, plan, D**-0.5), wide, grad_out.double())
+    usual, _ = run(lambda *xs: padded.crossing_attention(*xs, plan, D**-0.5), tensors, grad_out)
+    got, grads = run(lambda *xs: crossing_attention(*xs, plan), tensors, grad_out)
+    assert len(hopper_launches) == 1
+    assert error(got[0], want[0].cpu()) <= 2 * error(usual[0], want[0].cpu()) + ATOL[dtype]
+    assert all(error(g, w.cpu()) < 1e-2 for g, w in zip(grads, want_grads, strict=True))
+    lse = padded.crossing_lse(wide[0], wide[1], wide[3], plan, D**-0.5)
+    out, got_lse = crossing_attention(*tensors, plan, return_lse=True)
+    assert error(got_lse, lse.cpu()) < 1e-4
+    assert torch.equal(out, got[0])  # the same bits
+
+
+@pytest.mark.parametrize("poisoned", [0, 2, 3])
+def test_a_neighbours_nan_stays_with_the_neighbour_on_sm90(poisoned, hopper_launches):
+    *tensors, _ = HOPPER.tensors(torch.bfloat16, "cuda")
+    plan = HOPPER.plan("cuda")
+    clean = crossing_attention(*tensors, plan)
+    t, c = list(plan.slices())[poisoned]
+    for x, rows in zip(tensors, (c, c, c, t, t), strict=True):
+        x[rows] = float("nan")
+    outside = torch.ones(plan.C, dtype=bool)
+    outside[c] = False
+    assert torch.equal(crossing_attention(*tensors, plan)[outside], clean[outside])
+    assert len(hopper_launches) == 2
+
+
+def test_full_batches_take_the_kernel_for_sm90(monkeypatch, hopper_launches):
+    from training.ops.kernels import crossing_launch, hopper_launch
+
+    monkeypatch.setattr(crossing_launch, "takes_hopper", hopper_launch.takes_hopper)
+    for counts, launched in (((256,) * 4, 1), ((256, 3, 3, 3), 1), ((256,) * 4, 2)):
+        case = Case(counts, (300,) * 4, H=32, G=32, D=64)
+        *tensors, _ = case.tensors(torch.bfloat16, "cuda")
+        crossing_attention(*tensors, case.plan("cuda"))
+        assert len(hopper_launches) == launched
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_linear_with_gelu(dtype):
+    x, weight = (torch.randn(n, 64, device="cuda").to(dtype) for n in (100, 128))
+    bias = torch.randn(128, device="cuda").to(dtype)
+    want = torch.nn.functional.gelu(x.double() @ weight.double().T + bias.double(), approximate="tanh")
+    assert error(linear_gelu(x, weight, bias), want.cpu()) < 2 * torch.finfo(dtype).eps
+    assert error(linear_gelu(x.view(10, 10, 64), weight, bias).view(100, -1), want.cpu()) < 2 * torch.finfo(dtype).eps
+    torch.library.opcheck(torch.ops.reqlake.linear_gelu.default, (x, weight, bias))
+    xs = leaves([x, weight, bias])
+    assert all(g.isfinite().all() for g in torch.autograd.grad(linear_gelu(*xs).float().sum(), xs))
+
+
 def test_rows_of_a_fused_projection_need_no_copy():
     case = CASES[5]
     q, k_self, v_self, k, v, grad_out = case.tensors(torch.bfloat16, "cuda")
@@ -204,7 +279,7 @@ def test_compiles_whole_and_operators_pass_opcheck(case):
     want = torch.autograd.grad(step(*xs, plan), xs)
     got = torch.autograd.grad(torch.compile(step, fullgraph=True)(*xs, plan), xs)
     assert all(error(a, b.double().cpu()) < 1e-2 for a, b in zip(got, want, strict=True))
-    arguments = (*leaves(tensors), plan.layout, plan.max_candidates, plan.max_length, 0.125)
+    arguments = (*leaves(tensors), plan.layout, plan.sizes, 0.125)
     torch.library.opcheck(torch.ops.reqlake.crossing_forward.default, arguments)
     rows = torch.randn(plan.C, 8, device="cuda", requires_grad=True)
     torch.library.opcheck(torch.ops.reqlake.sum_rows.default, (rows, plan.request_index, plan.layout[1]))

@@ -26,18 +26,24 @@ def entries(capability):
 
 @pytest.mark.parametrize("capability", [0, *CAPABILITIES])
 def test_a_plan_has_the_tile_map_of_every_entry(capability):
-    for *_, rows, rep, tiles in entries(capability):
+    for *_, rep, tiles in entries(capability):
         heights = [t.rows for t in (tiles.forward, tiles.row_pass, tiles.one) if t]
         assert all(h // rep in ROW_BLOCKS for h in heights)
         assert tiles.column_pass.columns in COLUMN_BLOCKS
         assert tiles.column_pass.rows >= 16
-        if tiles.one:
-            assert rows <= tiles.one.rows
 
 
-def test_one_tile_backward_is_for_requests_that_fit():
-    assert choose_tiles(90, 64, 2, 128, 1, 512).one is not None
-    assert choose_tiles(90, 64, 2, 129, 1, 512).one is None
+def test_the_kernel_for_sm90_is_for_many_rows_without_shared_heads():
+    assert choose_tiles(90, 64, 2, 129, 1, 512).hopper is not None
+    assert choose_tiles(90, 128, 2, 4096, 1, 512).hopper is not None
+    for other in [
+        (90, 64, 2, 128, 1),
+        (90, 64, 2, 256, 2),
+        (90, 64, 4, 256, 1),
+        (90, 32, 2, 256, 1),
+        (100, 64, 2, 256, 1),
+    ]:
+        assert choose_tiles(*other, 512).hopper is None
 
 
 def test_descriptors_are_for_sm90_alone():
@@ -74,6 +80,32 @@ def check_tile(capability, D, itemsize, kernel, tile):
 def test_the_largest_tiles_fit(capability, D, itemsize, kernel):
     largest = [t for k, t in shipped(capability, D, itemsize) if k == kernel]
     check_tile(capability, D, itemsize, kernel, max(largest, key=lambda t: t.rows * t.columns * t.stages))
+
+
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize("D", [64, 128])
+def test_the_kernel_for_sm90_compiles_and_fits(D):
+    from ahead_of_time import SHARED, hopper_shared_memory
+
+    assert 0 < hopper_shared_memory(choose_tiles(90, D, 2, 512, 1, 512).hopper, D) <= SHARED[90]
+
+
+@pytest.mark.parametrize(
+    ("C", "T", "taken"), [(800, 4000, True), (720, 3600, True), (719, 4000, False), (800, 3599, False)]
+)
+def test_the_kernel_for_sm90_is_for_full_batches(C, T, taken):
+    from training.ops.kernels.hopper_launch import takes_hopper
+
+    assert takes_hopper(C, T, [4, 200, 1000]) == taken
+
+
+def test_another_tritons_gluon_is_left_alone(monkeypatch):
+    from training.ops.kernels import hopper_launch
+
+    hopper_launch.gluon_kernel.cache_clear()
+    monkeypatch.setattr(hopper_launch.triton, "__version__", "4.0.0")
+    assert hopper_launch.gluon_kernel() is None
+    hopper_launch.gluon_kernel.cache_clear()
 
 
 @pytest.mark.exhaustive

@@ -3,8 +3,9 @@
 """Crossing attention, backward, without atomics: the same input gives the same bits.
 
 rows       program = (tile of rows, key-value head): dq, dk_self, dv_self and delta = rowsum(do * out) - dlse.
-           With ONE, each request has one tile, so the same walk over the history also writes its dK and dV:
-           one pass, five products instead of seven. (Adding dq up by atomics instead lost 3 to 25 %.)
+           With ONE, a request that has one tile writes its dK and dV on the same walk over the history: one
+           pass, five products instead of seven. With SOME, not every request of the batch has one tile alone.
+           (Adding dq up by atomics instead lost 3 to 25 %.)
 columns    program = (tile of history tokens, key-value head): dK and dV, walking the request's rows.
 
 Legend as in `crossing_forward`. lse, delta [G * REP, C]; dk, dv [T, G, D] and the other gradients contiguous.
@@ -47,6 +48,26 @@ def row_step(
 
 
 @triton.jit
+def row_walk(
+    b_q, b_do, b_lse, b_delta, b_dq, k, v, dk, dv, start, length, i_g, stride_k, stride_v, scale_log2,
+    G: tl.constexpr, D: tl.constexpr, BN: tl.constexpr, TMA: tl.constexpr, ONE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dq of a tile of rows over the whole history."""
+    full = length // BN * BN
+    for n in tl.range(0, full, BN):
+        b_dq = row_step(
+            b_q, b_do, b_lse, b_delta, b_dq, k, v, dk, dv, start, n, length, i_g, stride_k, stride_v, scale_log2,
+            G, D, BN, TMA, ONE, PRECISION, False,
+        )  # fmt: skip
+    if full < length:
+        b_dq = row_step(
+            b_q, b_do, b_lse, b_delta, b_dq, k, v, dk, dv, start, full, length, i_g, stride_k, stride_v, scale_log2,
+            G, D, BN, TMA, ONE, PRECISION, True,
+        )  # fmt: skip
+    return b_dq
+
+
+@triton.jit
 def sum_heads(b_x, BM: tl.constexpr, REP: tl.constexpr, D: tl.constexpr):
     """[BM, D] rows (candidate, head) summed over the heads: [BM / REP, D]."""
     if REP > 1:
@@ -60,13 +81,15 @@ def crossing_rows_kernel(
     context_starts, candidate_starts, tiles,
     stride_q, stride_k_self, stride_v_self, stride_k, stride_v, C, scale,
     G: tl.constexpr, REP: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-    TMA: tl.constexpr, ONE: tl.constexpr, HAS_DLSE: tl.constexpr, PRECISION: tl.constexpr,
+    TMA: tl.constexpr, ONE: tl.constexpr, SOME: tl.constexpr, HAS_DLSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     i_t, i_g = tl.program_id(0) // G, tl.program_id(0) % G
     scale_log2 = tl.full([], scale, tl.float32) * LOG2E
     i_r = tl.load(tiles + i_t * 2)
-    c0 = tl.load(candidate_starts + i_r) + tl.load(tiles + i_t * 2 + 1)
+    c0 = tl.load(candidate_starts + i_r)
     c1 = tl.load(candidate_starts + i_r + 1)
+    rows = (c1 - c0) * REP
+    c0 += tl.load(tiles + i_t * 2 + 1)
     start = tl.load(context_starts + i_r)
     length = tl.load(context_starts + i_r + 1) - start
 
@@ -86,7 +109,7 @@ def crossing_rows_kernel(
     b_delta = tl.sum(b_o.to(tl.float32) * b_do32, 1)
     if HAS_DLSE:
         b_delta -= tl.load(dlse + p_lse, mask=m_c, other=0.0)
-    if not ONE:
+    if SOME or not ONE:
         tl.store(delta + p_lse, b_delta, mask=m_c)
 
     p_self = i_g * D + o_d[None, :]
@@ -102,16 +125,21 @@ def crossing_rows_kernel(
     tl.store(dk_self + p_s, b_dks.to(dk_self.dtype.element_ty), mask=(o_s < c1)[:, None])
     tl.store(dv_self + p_s, b_dvs.to(dv_self.dtype.element_ty), mask=(o_s < c1)[:, None])
 
-    full = length // BN * BN
-    for n in tl.range(0, full, BN):
-        b_dq = row_step(
-            b_q, b_do, b_lse, b_delta, b_dq, k, v, dk, dv, start, n, length, i_g, stride_k, stride_v, scale_log2,
-            G, D, BN, TMA, ONE, PRECISION, False,
-        )  # fmt: skip
-    if full < length:
-        b_dq = row_step(
-            b_q, b_do, b_lse, b_delta, b_dq, k, v, dk, dv, start, full, length, i_g, stride_k, stride_v, scale_log2,
-            G, D, BN, TMA, ONE, PRECISION, True,
+    if SOME:
+        if rows <= BM:
+            b_dq = row_walk(
+                b_q, b_do, b_lse, b_delta, b_dq, k, v, dk, dv, start, length, i_g, stride_k, stride_v, scale_log2,
+                G, D, BN, TMA, True, PRECISION,
+            )  # fmt: skip
+        else:
+            b_dq = row_walk(
+                b_q, b_do, b_lse, b_delta, b_dq, k, v, dk, dv, start, length, i_g, stride_k, stride_v, scale_log2,
+                G, D, BN, TMA, False, PRECISION,
+            )  # fmt: skip
+    else:
+        b_dq = row_walk(
+            b_q, b_do, b_lse, b_delta, b_dq, k, v, dk, dv, start, length, i_g, stride_k, stride_v, scale_log2,
+            G, D, BN, TMA, ONE, PRECISION,
         )  # fmt: skip
     tl.store(dq + p_row, (b_dq * scale).to(dq.dtype.element_ty), mask=m_c[:, None])
 

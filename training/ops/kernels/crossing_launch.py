@@ -13,8 +13,12 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from training.ops.kernels.crossing_backward import crossing_columns_kernel, crossing_rows_kernel
 from training.ops.kernels.crossing_forward import crossing_forward_kernel, merge_splits_kernel
+from training.ops.kernels.hopper_launch import hopper_forward, takes_hopper
 from training.ops.kernels.tiles import Tiles, choose_splits, choose_tiles
-from training.ops.plan import COLUMN_BLOCKS, IDLE_BLOCK, ROW_BLOCKS
+from training.ops.plan import COLUMN_BLOCKS, ROW_BLOCKS
+
+# Above this share of the history's tiles left over, one pass for the rest is not worth its less apt tile.
+ONE_PASS_SHARE = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +26,18 @@ class Problem:
     """The batch's layout and host integers, as `CrossingPlan` holds them."""
 
     layout: list[torch.Tensor]
-    max_candidates: int
-    max_length: int
+    sizes: list[int]
     scale: float
+
+    @property
+    def max_candidates(self) -> int:
+        """Of a request."""
+        return self.sizes[1]
+
+    @property
+    def max_length(self) -> int:
+        """Of a history."""
+        return self.sizes[2]
 
     def row_tiles(self, block: int) -> torch.Tensor:
         """Tile map of candidates."""
@@ -33,6 +46,10 @@ class Problem:
     def column_tiles(self, block: int) -> torch.Tensor:
         """Tile map of history tokens."""
         return self.layout[2 + len(ROW_BLOCKS) + COLUMN_BLOCKS.index(block)]
+
+    def left_over(self, rows: int, block: int) -> int:
+        """How many of `column_tiles(block)`, the first ones, belong to requests without just one tile of `rows`."""
+        return self.sizes[3 + ROW_BLOCKS.index(rows) * len(COLUMN_BLOCKS) + COLUMN_BLOCKS.index(block)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +73,16 @@ def forward(
     C, H, D = q.shape
     G = k.shape[1]
     out, lse = q.new_empty(C, H, D), q.new_empty(H, C, dtype=torch.float32)
-    tile = (tiles or tiles_for(q, k, problem)).forward
+    chosen = tiles or tiles_for(q, k, problem)
+    tile = chosen.forward
+    if chosen.hopper and paging is None and aligned(q, k_self, v_self, k, v) and takes_hopper(C, len(k), problem.sizes):
+        table = problem.row_tiles(chosen.hopper.rows)
+        if len(table) * G >= multiprocessors(q.device):
+            hopper_forward(
+                (q, k_self, v_self, k, v), (out, lse), problem.layout, table, chosen.hopper, problem.scale,
+                multiprocessors(q.device),
+            )  # fmt: skip
+            return out, lse
     table = problem.row_tiles(tile.rows * G // H)
     programs = len(table) * G
     if not programs:
@@ -96,31 +122,35 @@ def backward(
     do = do_CHD.contiguous()
     (C, H, D), (T, G, _) = q.shape, k.shape
     chosen = tiles or tiles_for(q, k, problem)
-    one, row_tile = chosen.one is not None, chosen.one or chosen.row_pass
+    rep, tile = H // G, chosen.column_pass
+    columns = problem.column_tiles(tile.columns)
+    one, left = chosen.one, len(columns)
+    if one:
+        left = problem.left_over(one.rows // rep, tile.columns)
+        if left > ONE_PASS_SHARE * len(columns):
+            one, left = None, len(columns)
+    row_tile = one or chosen.row_pass
     dq, dk_self, dv_self = q.new_empty(C, H, D), q.new_empty(C, G, D), q.new_empty(C, G, D)
     dk, dv = k.new_empty(T, G, D), v.new_empty(T, G, D)
     delta = torch.empty_like(lse_HC)
-    sizes: dict[str, Any] = {"G": G, "REP": H // G, "D": D, "PRECISION": precision()}
+    sizes: dict[str, Any] = {"G": G, "REP": rep, "D": D, "PRECISION": precision()}
 
-    table = problem.row_tiles(row_tile.rows * G // H)
+    table = problem.row_tiles(row_tile.rows // rep)
     use_tma = row_tile.tma and aligned(k, v)
     if len(table):
         crossing_rows_kernel[(len(table) * G,)](
             q, k_self, v_self, *(describe(x, row_tile.columns, use_tma) for x in (k, v)), out_CHD, do, lse_HC,
             None if dlse_HC is None else dlse_HC.contiguous(), delta, dq, dk_self, dv_self, dk, dv,
             *problem.layout[:2], table, *(x.stride(0) for x in (q, k_self, v_self, k, v)), C, problem.scale,
-            **sizes, BM=row_tile.rows, BN=row_tile.columns, TMA=use_tma, ONE=one, HAS_DLSE=dlse_HC is not None,
+            **sizes, BM=row_tile.rows, BN=row_tile.columns, TMA=use_tma, ONE=one is not None,
+            SOME=one is not None and problem.max_candidates * rep > one.rows, HAS_DLSE=dlse_HC is not None,
             num_warps=row_tile.warps, num_stages=row_tile.stages,
         )  # fmt: skip
-    tile = chosen.column_pass
-    table = problem.column_tiles(tile.columns)
-    if one:  # nobody has written the zeros of requests without candidates
-        tile, table = dataclasses.replace(tile, columns=IDLE_BLOCK), problem.layout[-1]
-    if len(table):
+    if left:  # with `one`: requests of more tiles, and the zeros of requests without candidates
         use_tma = tile.tma and G == H and aligned(q, do)
-        crossing_columns_kernel[(len(table) * G,)](
+        crossing_columns_kernel[(left * G,)](
             describe(q, tile.rows, use_tma), k, v, describe(do, tile.rows, use_tma), lse_HC, delta, dk, dv,
-            *problem.layout[:2], table, *(x.stride(0) for x in (q, k, v, do)), C, problem.scale,
+            *problem.layout[:2], columns, *(x.stride(0) for x in (q, k, v, do)), C, problem.scale,
             **sizes, BM=tile.rows, BN=tile.columns, TMA=use_tma, num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
     return dq, dk_self, dv_self, dk, dv

@@ -24,12 +24,14 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True)
 class Tiles:
-    """The tiles of one problem class; `one` is None where the two-pass backward is used."""
+    """The tiles of one problem class. `one` is the backward's for requests that fit it, None for two passes always."""
 
     forward: Tile
     one: Tile | None
     row_pass: Tile
     column_pass: Tile
+    hopper: Tile | None = None
+    """The forward's for full batches (`crossing_hopper`); rows are those of both groups of warps."""
 
 
 HEAD_BLOCKS = (16, 32, 64, 128, 256)
@@ -39,12 +41,12 @@ def choose_tiles(capability: int, D: int, itemsize: int, rows: int, rep: int, ma
     """The tiles for `rows` = most candidates of a request x rep, on a card of compute capability such as 90."""
     table = sm90 if capability == 90 and itemsize == 2 and D in {64, 128} else safe
     tiles = table(D, itemsize, rows, max_length)
-    one = tiles.one if tiles.one and rows <= tiles.one.rows else None
     return Tiles(
         fit_rep(tiles.forward, rep),
-        one and fit_rep(one, rep),
+        tiles.one and fit_rep(tiles.one, rep),
         fit_rep(tiles.row_pass, rep),
         fit_rep(tiles.column_pass, rep),
+        tiles.hopper if rep == 1 else None,
     )
 
 
@@ -55,22 +57,25 @@ def fit_rep(tile: Tile, rep: int) -> Tile:
 
 def sm90(D: int, itemsize: int, rows: int, max_length: int) -> Tiles:
     """Measured on an H200 with bf16 (H = 8), `benchmarks/results/tune_crossing.json`."""
-    del itemsize, max_length
-    return sm90_wide(rows) if D == 128 else sm90_narrow(rows)
+    del itemsize
+    return sm90_wide(rows) if D == 128 else sm90_narrow(rows, max_length)
 
 
-def sm90_narrow(rows: int) -> Tiles:
+HOPPER = Tile(128, 128, 8, 2, tma=True)
+
+
+def sm90_narrow(rows: int, max_length: int) -> Tiles:
     """Head width 64."""
-    row_pass, column_pass = Tile(64, 64, 4, 3, tma=True), Tile(64, 64, 4, 3, tma=True)
+    row_pass, column_pass = Tile(64, 64, 4, 3, tma=True), Tile(32, 64, 4, 3, tma=True)
     if rows <= 16:
         return Tiles(Tile(16, 64, 1, 2), Tile(16, 32, 2, 3), row_pass, column_pass)
     if rows <= 32:
         return Tiles(Tile(32, 64, 1, 3, tma=True), Tile(32, 32, 2, 3), row_pass, column_pass)
     if rows <= 64:
         return Tiles(Tile(64, 64, 4, 3), Tile(64, 32, 4, 3), row_pass, column_pass)
-    if rows <= 128:
-        return Tiles(Tile(64, 64, 4, 3), Tile(128, 64, 8, 3, tma=True), row_pass, column_pass)
-    return Tiles(Tile(128, 64, 8, 4, tma=True), None, row_pass, column_pass)
+    one = Tile(128, 64, 8, 3, tma=True) if rows <= 128 else Tile(64, 32, 4, 3)
+    forward = Tile(64, 64, 4, 3) if max_length < 4096 else Tile(128, 64, 8, 4, tma=True)
+    return Tiles(forward, one, row_pass, column_pass, HOPPER if rows > 128 else None)
 
 
 def sm90_wide(rows: int) -> Tiles:
@@ -80,7 +85,7 @@ def sm90_wide(rows: int) -> Tiles:
         height = 16 if rows <= 16 else 32
         return Tiles(Tile(height, 64, 2, 2, tma=True), Tile(height, 32, 4, 3, tma=True), row_pass, column_pass)
     one = Tile(64, 32, 4, 3, tma=True) if rows <= 64 else Tile(128, 64, 8, 3)
-    return Tiles(Tile(64, 64, 4, 3, tma=True), one, row_pass, column_pass)
+    return Tiles(Tile(64, 64, 4, 3, tma=True), one, row_pass, column_pass, HOPPER if rows > 128 else None)
 
 
 def safe(D: int, itemsize: int, rows: int, max_length: int) -> Tiles:
