@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lakehouse.spec import DatasetSpec, FeatureType
+from spark_jobs.columns import SPARK
 from spark_jobs.direct import with_fingerprint
 from spark_jobs.fingerprint import fingerprint
+from spark_jobs.quarantine import JSON
 from spark_jobs.raw import FILE, ROW, RawLog
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ class Sides:
         rows = rows.select(
             *narrow, "request_ts", *hashes, *[c.alias(n) for c, n in zip(content, CONTENT, strict=True)], FILE, ROW
         )
-        rows = rows.join(F.broadcast(_marks(log, quarantine, batches)), [FILE, ROW], "left").persist()
+        rows = rows.join(F.broadcast(_marks(log, quarantine, batches)), [FILE, ROW], "left")
+        rows = _with_overruled(spec, rows, narrow, quarantine, batches).persist()
         condemned = rows.where("_condemned")
         accepted = (
             rows.where("_condemned IS NULL")
@@ -150,6 +153,33 @@ def _marks(log: RawLog, quarantine: DataFrame | None, batches: list[str]) -> Dat
     else:
         marks = marks.withColumn(FILE, F.col("file"))
     return marks.select(FILE, ROW, F.lit(True).alias("_condemned"))
+
+
+def _with_overruled(
+    spec: DatasetSpec, rows: DataFrame, narrow: list[str], quarantine: DataFrame | None, batches: list[str]
+) -> DataFrame:
+    """Rows whose impression was in the table until a late row overruled it are condemned as well.
+
+    The quarantine has such an impression as the table had it, without a place in a raw file (a negative row). Under
+    `first` and `latest` its request features are its request's, so the impression's own columns have to tell it.
+    """
+    from pyspark.sql import functions as F
+
+    if quarantine is None:
+        return rows
+    own, shared = own_columns(spec), shared_columns(spec) if spec.conflict == "split" else {}
+    hashes = {f"h_{n}": fingerprint({n: t}) for n, t in (shared | own).items()}
+    fields = [f"`{n}` {_ddl(t)}" for n, t in (shared | own).items()]
+    held = quarantine.where(F.col("batch_id").isin(batches) & (F.col("row") < 0))
+    parsed = held.select("user_id", "request_id", F.from_json("raw", ", ".join(fields), JSON).alias("r"))
+    told = parsed.select("user_id", "request_id", "r.*").withColumns(hashes)
+    told = told.select(*narrow, *hashes).distinct().withColumn("_gone", F.lit(True))
+    marked = rows.join(F.broadcast(told), [*narrow, *hashes], "left")
+    return marked.withColumn("_condemned", F.coalesce("_condemned", "_gone")).drop("_gone")
+
+
+def _ddl(kind: FeatureType) -> str:
+    return SPARK[kind.element] if kind.shape == "scalar" else f"array<{SPARK[kind.element]}>"
 
 
 def _with_the_tables_request(spec: DatasetSpec, accepted: DataFrame, requests: DataFrame) -> tuple[DataFrame, bool]:

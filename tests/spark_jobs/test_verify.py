@@ -249,3 +249,15 @@ def test_files_that_do_not_fit_the_table_are_named(lake: Lake, settings: Setting
         verify.run(lake.spark, lake.settings, FEED, [lake.raw / "part-0.parquet"])
     with pytest.raises(TableMissingError, match=r"no table reqlake\.feed_requests"):
         verify.run(build_session(settings), settings, FEED, [other])
+
+
+def test_impressions_that_late_rows_overruled_are_accounted_for(spark: Any, settings: Settings, write: Any) -> None:
+    spec, raw = SPECS["shop"], raw_log(SPECS["shop"], users=4)
+    newer = [row | {"version": row["version"] + 1, "sku_price": 0.125} for row in raw.slice(0, 3).to_pylist()]
+    folders = [write(raw, "first"), write(pa.Table.from_pylist(newer, schema=raw.schema), "late")]
+    for folder in folders:
+        done = ingest.run(spark, settings, spec, [folder])
+    assert (done.quarantined, done.accepted_rows) == ({"impression_conflict": 3}, 0)
+    report = verify.run(spark, settings, spec, folders)
+    assert report.ok, report
+    assert (report.expanded_rows, report.quarantined_rows) == (len(raw), 3)
