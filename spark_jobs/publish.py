@@ -81,8 +81,8 @@ def branch_of(spark: SparkSession, name: str, branch: str, base: Snapshot | None
         spark.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH `{branch}`{of}")
         yield
     finally:
+        _open_branches.discard(branch)  # first: where the catalog cannot drop it now, the next job has to
         spark.sql(f"ALTER TABLE {name} DROP BRANCH IF EXISTS `{branch}`")
-        _open_branches.discard(branch)
 
 
 def reset_branch(name: str, branch: str, head: Snapshot) -> str:

@@ -9,17 +9,19 @@ import pytest
 
 from lakehouse.settings import Settings, load_settings
 
-# What shares a server, a Spark session or the small demo stays on one worker; the longest begin first.
-TOGETHER = (("tests/spark_jobs/",), ("tests/docs/", "tests/reqlake/demo/"), ("tests/stack/",))
+# What shares servers or the small demo stays on one worker. The longest begin first: a worker without a JVM starts one.
+TOGETHER = (("tests/docs/", "tests/reqlake/demo/"), ("tests/stack/",))
+LONG = "tests/spark_jobs/"
 
 
 def place(nodeid: str) -> int:
-    """Which group of TOGETHER a test belongs to; their number for one of none."""
-    return next((i for i, folders in enumerate(TOGETHER) if nodeid.startswith(folders)), len(TOGETHER))
+    """Which group of TOGETHER a test belongs to; their number for one of none, one more for what is short as well."""
+    alone = len(TOGETHER) + (not nodeid.startswith(LONG))
+    return next((i for i, folders in enumerate(TOGETHER) if nodeid.startswith(folders)), alone)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups in their order, then the rest."""
+    """Groups in their order, then long files, then the rest."""
     items.sort(key=lambda item: place(item.nodeid))
 
 
