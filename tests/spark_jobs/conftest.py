@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(f"ignore:.*socket.socket.*:{warning}"))
 
 
-# On small logs, compiling takes longer than what is compiled: half of the time of these tests. The tests of the demo, of
+# On small logs, compiling takes longer than what is compiled: half of the time of these tests. Those of the demo, of
 # the docs and of spark-submit run compiled plans.
 QUICK = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
