@@ -33,7 +33,7 @@ SAMPLE_ROWS, GROUPS = 200_000, 8
 T_95 = 2.36
 """Student's t for seven degrees of freedom, the groups less one."""
 SCAN_RATE = 100e6
-"""Decoded bytes that a core ingests in a second (benchmarks/results/ingest.json: 0.69 GB in 3.2 s on two)."""
+"""Decoded bytes that a core ingests in a second (benchmarks/results/ingest.json: 2.3 GB in 10 to 13 s on two)."""
 Source = tuple[str, int, Callable[[], Any]]
 
 
