@@ -78,8 +78,14 @@ def changes(spec: DatasetSpec, wanted: Iterable[Wanted], there: Mapping[str, str
             out.append(Change(view.full, "replace", "the spec has changed", view))
         else:
             out.append(Change(view.full, "keep", "as it should be", view))
-    gone = [name for name in ours(spec, there) if name not in known and not OURS.match(there[name] or "")[1]]  # type: ignore[index]
+    gone = [name for name in ours(spec, there) if name not in known and not _is_flat(there[name])]
     return out + [Change(name, "drop", "the spec has no such view any more") for name in gone]
+
+
+def _is_flat(comment: str | None) -> bool:
+    """Whether a view of ours stands in another table's place: only `drop` takes it away."""
+    mark = OURS.match(comment or "")
+    return mark is not None and mark[1] is not None
 
 
 def ours(spec: DatasetSpec, there: Mapping[str, str | None]) -> list[str]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from pyiceberg.types import BooleanType, NestedField
 
 from lakehouse.catalog import catalog_errors, ensure_namespace
 from lakehouse.errors import LeaseError
+from lakehouse.processes import is_alive, this_host
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 
@@ -45,8 +44,8 @@ class Holder:
     @property
     def gone(self) -> bool:
         """Whether the holder has died, as far as can be told from here."""
-        if self.host == _host():
-            return self.pid != os.getpid() and not _alive(self.pid)
+        if self.host == this_host():
+            return self.pid != os.getpid() and not is_alive(self.pid)
         return time.time() > self.until
 
 
@@ -81,7 +80,7 @@ def held_by(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> Holder |
 def maintenance_lease(catalog: Catalog, spec: DatasetSpec, settings: Settings, job: str) -> Iterator[Lease]:
     """Hold the dataset while a job runs. Raises LeaseError that names who holds it already."""
     ensure_namespace(catalog, spec.namespace, settings)
-    mine = Holder(job, _host(), os.getpid(), time.time() + SECONDS, uuid.uuid4().hex)
+    mine = Holder(job, this_host(), os.getpid(), time.time() + SECONDS, uuid.uuid4().hex)
     name = lease_name(spec)
     _acquire(catalog, name, mine, settings)
     try:
@@ -143,17 +142,3 @@ def _holder(catalog: Catalog, name: str, settings: Settings) -> Holder | None:
             return Holder(**json.loads(catalog.load_table(name).properties[HOLDER]))
     except (NoSuchTableError, KeyError):
         return None
-
-
-def _host() -> str:
-    return re.sub("[^a-z0-9]", "", socket.gethostname().lower())[:24] or "host"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -83,7 +83,7 @@ def held_rows(
     wanted: BooleanExpression = AlwaysTrue()
     for name, value in (("reason", reason), ("batch_id", batch_id)):
         if value is not None:
-            wanted = And(wanted, EqualTo(name, value))  # type: ignore[call-arg]  # it takes both by position
+            wanted = And(wanted, EqualTo(name, value))  # type: ignore[call-arg, misc]  # it takes both by position
     found = table.scan(row_filter=wanted, selected_fields=("batch_id", "reason", "detail", "file", "row", "raw"))
     rows = found.to_arrow().sort_by([("file", "ascending"), ("row", "ascending")]).slice(0, limit).to_pylist()
     if not rows and (reason or batch_id):

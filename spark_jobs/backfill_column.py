@@ -14,20 +14,12 @@ from lakehouse.schema import ICEBERG_ELEMENTS, SPEC, SPEC_HASH
 from lakehouse.settings import Settings
 from lakehouse.spec import Column, DatasetSpec, parse_spec
 from spark_jobs.backfill_source import Source
+from spark_jobs.columns import SPARK
 from spark_jobs.errors import BackfillError
 
 if TYPE_CHECKING:
     from pyspark.sql.types import DataType
 
-SPARK = {
-    "bool": "boolean",
-    "int": "int",
-    "long": "bigint",
-    "float": "float",
-    "double": "double",
-    "string": "string",
-    "timestamp": "timestamp",
-}
 ELEMENTS = {v: k for k, v in SPARK.items()} | {"smallint": "int", "tinyint": "int"}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.ledger import BATCH, FILES
+from lakehouse.processes import is_alive, this_host
 from spark_jobs.errors import MainMovedError
 
 if TYPE_CHECKING:
@@ -35,11 +35,7 @@ _open_branches: set[str] = set()
 def audit_branch(batch_id: str) -> str:
     """A name for one try of a batch; two jobs never have the same."""
     batch = re.sub("[^A-Za-z0-9]", "", batch_id)[:16].lower()
-    return f"audit_{_host()}_{os.getpid()}_{batch}_{uuid.uuid4().hex[:8]}"
-
-
-def _host() -> str:
-    return re.sub("[^a-z0-9]", "", socket.gethostname().lower())[:24] or "host"
+    return f"audit_{this_host()}_{os.getpid()}_{batch}_{uuid.uuid4().hex[:8]}"
 
 
 def drop_leftovers(spark: SparkSession, table: Table, name: str) -> list[str]:
@@ -49,9 +45,9 @@ def drop_leftovers(spark: SparkSession, table: Table, name: str) -> list[str]:
         match = BRANCH.match(branch)
         if match is None:
             continue
-        if match["host"] == _host():
+        if match["host"] == this_host():
             pid = int(match["pid"])
-            gone = branch not in _open_branches if pid == os.getpid() else not _alive(pid)
+            gone = branch not in _open_branches if pid == os.getpid() else not is_alive(pid)
         else:
             snapshot = table.snapshot_by_id(ref.snapshot_id)
             made = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else datetime.now(UTC)
@@ -60,16 +56,6 @@ def drop_leftovers(spark: SparkSession, table: Table, name: str) -> list[str]:
             spark.sql(f"ALTER TABLE {name} DROP BRANCH IF EXISTS `{branch}`")
             dropped.append(branch)
     return dropped
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from lakehouse.pages import write_page
 from lakehouse.report.charts import bars, histogram
 from lakehouse.report.dedup import DedupReport, Factor
 from lakehouse.report.distribution import Distribution
@@ -16,15 +16,7 @@ from lakehouse.report.units import change, size
 
 def write_html(report: DedupReport, path: str | Path) -> Path:
     """Write the page; a reader sees the old one or the new one, never half of it. Returns the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(render(report), encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    return write_page(render(report), path)
 
 
 def render(report: DedupReport) -> str:

@@ -50,19 +50,20 @@ class LakeTrino(Trino):
 
 def parse(sql: str) -> exp.Query:
     """One query, checked against the list of what is carried over. Raises SqlError."""
+    tree = read_query(sql)
+    check_allowed(tree)
+    return tree
+
+
+def read_query(sql: str) -> exp.Query:
+    """One query that only reads. Raises SqlError."""
     try:
         statements = [s for s in sqlglot.parse(sql, dialect=LakeTrino) if s is not None]
     except (ParseError, TokenError) as error:
         raise SqlError(f"this is not Trino SQL: {str(error).splitlines()[0]}") from error
     if len(statements) != 1:
         raise SqlError(f"give one query, got {len(statements)}")
-    tree = refuse_writes(statements[0])
-    check_allowed(tree)
-    return tree
-
-
-def refuse_writes(tree: exp.Expr) -> exp.Query:
-    """The tree, if it only reads. Raises SqlError."""
+    tree = statements[0]
     if isinstance(tree, WRITES):
         written = tree.sql("trino").split(maxsplit=1)[0].upper()
         raise SqlError(

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import OptimizeError, ParseError, TokenError
+from sqlglot.errors import OptimizeError
 from sqlglot.optimizer.scope import traverse_scope
 
 from lakehouse.errors import ReqlakeError, SqlError, TableMissingError, nearest
 from lakehouse.settings import Settings
 from lakehouse.sql.client import Client, connected
-from lakehouse.sql.dialect import LakeTrino, refuse_writes
+from lakehouse.sql.dialect import LakeTrino, read_query
 from lakehouse.sql.names import Pin
 from lakehouse.sql.server_types import arrow_type, batch_of
 
@@ -95,13 +95,7 @@ class _Query:
     def written(self, sql: str) -> str:
         """The query as it is sent. Raises SqlError for a write or an unknown name, TableMissingError for a lost pin."""
         text = sql.strip().rstrip(";").rstrip()
-        try:
-            statements = [s for s in sqlglot.parse(text, dialect=LakeTrino) if s is not None]
-        except (ParseError, TokenError) as error:
-            raise SqlError(f"this is not Trino SQL: {str(error).splitlines()[0]}") from error
-        if len(statements) != 1:
-            raise SqlError(f"give one query, got {len(statements)}")
-        tree = refuse_writes(statements[0])
+        tree = read_query(text)
         sent = self._spliced(text, tree)
         if self.pin.snapshot is not None and not self.pinned:
             raise TableMissingError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from lakehouse.pages import write_page
 from lakehouse.tags.diff import TagDiff
 from lakehouse.tags.drift import Drift
 
@@ -16,15 +16,7 @@ WIDTH, HEIGHT, BASE = 360, 92, 70
 
 def write_diff_page(diff: TagDiff, path: str | Path) -> Path:
     """Write the page; a reader sees the old one or the new one. Returns the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(render(diff), encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    return write_page(render(diff), path)
 
 
 def render(diff: TagDiff) -> str:
