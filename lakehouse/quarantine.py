@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
 from pyiceberg.table import Table
 
 from lakehouse.catalog import load_table, table_names
 from lakehouse.errors import RawDataError, nearest
+from lakehouse.predicates import equal_to
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 
@@ -83,7 +84,7 @@ def held_rows(
     wanted: BooleanExpression = AlwaysTrue()
     for name, value in (("reason", reason), ("batch_id", batch_id)):
         if value is not None:
-            wanted = And(wanted, EqualTo(name, value))  # type: ignore[call-arg, misc]  # it takes both by position
+            wanted = And(wanted, equal_to(name, value))
     found = table.scan(row_filter=wanted, selected_fields=("batch_id", "reason", "detail", "file", "row", "raw"))
     rows = found.to_arrow().sort_by([("file", "ascending"), ("row", "ascending")]).slice(0, limit).to_pylist()
     if not rows and (reason or batch_id):

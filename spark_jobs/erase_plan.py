@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import BooleanExpression, In
 from pyiceberg.table import Table
 
 from lakehouse.catalog import open_catalog, table_names
+from lakehouse.predicates import is_in
 from lakehouse.sample import SAMPLE
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
@@ -64,16 +63,12 @@ def rows_held(table: Table, spec: DatasetSpec, users: Users, snapshot_id: int) -
     names = {f.name for f in table.scan(snapshot_id=snapshot_id).projection().fields}
     found = 0
     if "user_id" in names:
-        found += len(table.scan(_among("user_id", users.ids), ("user_id",), snapshot_id=snapshot_id).to_arrow())
+        found += len(table.scan(is_in("user_id", users.ids), ("user_id",), snapshot_id=snapshot_id).to_arrow())
     if "raw" in names:
         rows = table.scan(selected_fields=("user_id", "raw"), snapshot_id=snapshot_id).to_arrow().to_pylist()
         wanted = Wanted.of(spec, users.ids, users.texts)
         found += sum(r["user_id"] not in users.ids and raw_names(r["raw"] or "", wanted) for r in rows)
     if {"kind", "hash", "string"} <= names:
-        rows = table.scan(_among("hash", users.ids), ("kind",), snapshot_id=snapshot_id).to_arrow().to_pylist()
+        rows = table.scan(is_in("hash", users.ids), ("kind",), snapshot_id=snapshot_id).to_arrow().to_pylist()
         found += sum(r["kind"] == "user_id" for r in rows)
     return found
-
-
-def _among(column: str, values: Iterable[int]) -> BooleanExpression:
-    return In(column, set(values))  # type: ignore[call-arg, misc]  # it takes both by position
