@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,15 +24,15 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import AuditError, ReqlakeError
-from lakehouse.ledger import Ledger, members_json
+from lakehouse.ledger import Ledger, Member, members_json
 from lakehouse.quality import audit
 from lakehouse.schema import ensure_request_table
 from lakehouse.settings import Settings, load_settings
 from lakehouse.spec import DatasetSpec, load_spec
-from spark_jobs.batch import Batch, choose_batch
+from spark_jobs.batch import choose_batch
 from spark_jobs.conflicts import count_conflicts
 from spark_jobs.dedup import Dedup
-from spark_jobs.errors import BatchRefusedError, MainMovedError
+from spark_jobs.errors import BatchRefusedError, MainMovedError, NothingSoundError
 from spark_jobs.files import RawFile, find_ready
 from spark_jobs.guard import job
 from spark_jobs.layout import order_writes
@@ -76,9 +76,9 @@ def run(
     published.
     """
     with job(spark, settings):
-        lake = _Lake(spark, settings, spec, Steps(progress))
+        lake = Lake(spark, settings, spec, Steps(progress))
         with lake.steps.step("look", "Looking at the raw files"):
-            files, waiting = find_ready(paths)
+            files, waiting = find_ready(paths, settings.s3)
         for _ in range(TRIES - 1):
             try:
                 return replace(_ingest(lake, files, batch_id), waiting_files=tuple(map(str, waiting)))
@@ -88,7 +88,7 @@ def run(
 
 
 @dataclass
-class _Lake:
+class Lake:
     """What every step of one ingest works with."""
 
     spark: SparkSession
@@ -109,7 +109,7 @@ class _Lake:
         return self.in_spark(self.spec.table("requests"))
 
 
-def _ingest(lake: _Lake, files: list[RawFile], batch_id: str | None) -> IngestReport:
+def _ingest(lake: Lake, files: list[RawFile], batch_id: str | None) -> IngestReport:
     spark, settings, spec, steps = lake.spark, lake.settings, lake.spec, lake.steps
     with steps.step("prepare", "Opening the table"):
         table = ensure_request_table(lake.catalog, spec, settings)
@@ -121,13 +121,41 @@ def _ingest(lake: _Lake, files: list[RawFile], batch_id: str | None) -> IngestRe
         batch = choose_batch(files, ledger.batches(), batch_id)
     if not batch.files:
         return IngestReport(batch.id, skipped=True, known_files=batch.known_paths, seconds=steps.seconds)
-    log = open_raw(spark, spec, list(batch.files))
+    log = open_raw(spark, spec, list(batch.files), settings.s3)
+
+    def hold(condemned: Condemned, known: Known | None) -> None:
+        if condemned.total:
+            with steps.step("quarantine", f"Putting {condemned.total:,} rows into quarantine"):
+                quarantine = lake.in_spark(ensure_quarantine(lake.catalog, spec, settings))
+                write_quarantine(log, condemned, quarantine, batch.id, known)
+
+    report = bring_in(lake, table, base, Incoming(batch.id, batch.members, log, hold))
+    return replace(report, known_files=batch.known_paths)
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A batch on its way: its name, its members, its raw log, and what keeps the rows that cannot stay (`hold`).
+
+    `hold` is called once before the others are published, and again where all is done anew.
+    """
+
+    batch_id: str
+    members: list[Member]
+    log: RawLog
+    hold: Callable[[Condemned, Known | None], None]
+
+
+def bring_in(lake: Lake, table: Table, base: Snapshot | None, batch: Incoming) -> IngestReport:
+    """One batch from its raw log into the table, on what `base` left. Raises as `run` does."""
+    spark, settings, spec, steps = lake.spark, lake.settings, lake.spec, lake.steps
+    log = batch.log
     known = _known(lake, log, base)
     with steps.step("narrow", f"Grouping {log.rows:,} rows into requests"):
         # Under `split` a late row's variant is told by its fingerprint, so it is taken even where nobody asks for it.
         check = settings.ingest.check_conflicts or (known is not None and spec.conflict == "split")
         dedup = Dedup.start(spec, log, check_conflicts=check, known=known)
-    branch = audit_branch(batch.id)
+    branch = audit_branch(batch.batch_id)
     with branch_of(spark, lake.requests, branch, base):
         dedup, condemned, head = _write(lake, dedup, table, batch, branch)
         with steps.step("audit", "Validating before anything is published"):
@@ -136,19 +164,16 @@ def _ingest(lake: _Lake, files: list[RawFile], batch_id: str | None) -> IngestRe
         if dedup.books.conflicting:
             with steps.step("conflicts", "Counting the columns on which rows disagree"):
                 by_column = count_conflicts(spec, dedup)
-        if condemned.total:
-            with steps.step("quarantine", f"Putting {condemned.total:,} rows into quarantine"):
-                quarantine = lake.in_spark(ensure_quarantine(lake.catalog, spec, settings))
-                write_quarantine(log, condemned, quarantine, batch.id, known)
+        batch.hold(condemned, known)
         with steps.step("publish", "Publishing"):
             publish(spark, lake.requests, branch)
     with steps.step("ledger", "Entering the batch in the ledger"):
-        ledger.write(batch.id, batch.members, head.snapshot_id, head.timestamp_ms)
+        Ledger(lake.catalog, spec, settings).write(batch.batch_id, batch.members, head.snapshot_id, head.timestamp_ms)
     dedup.groups.unpersist()
     if known is not None:
         known.release()
     return IngestReport(
-        batch_id=batch.id,
+        batch_id=batch.batch_id,
         raw_rows=log.rows,
         accepted_rows=dedup.books.accepted,
         duplicate_rows=dedup.books.duplicates,
@@ -159,11 +184,10 @@ def _ingest(lake: _Lake, files: list[RawFile], batch_id: str | None) -> IngestRe
         conflicts_by_column=by_column,
         snapshot_id=head.snapshot_id,
         seconds=steps.seconds,
-        known_files=batch.known_paths,
     )
 
 
-def _known(lake: _Lake, log: RawLog, base: Snapshot | None) -> Known | None:
+def _known(lake: Lake, log: RawLog, base: Snapshot | None) -> Known | None:
     """Requests of the batch that the table holds."""
     if base is None:
         return None
@@ -172,7 +196,7 @@ def _known(lake: _Lake, log: RawLog, base: Snapshot | None) -> Known | None:
         return find_known(lake.spark, lake.spec, keys, lake.requests, base.snapshot_id)
 
 
-def _write(lake: _Lake, dedup: Dedup, table: Table, batch: Batch, branch: str) -> tuple[Dedup, Condemned, Snapshot]:
+def _write(lake: Lake, dedup: Dedup, table: Table, batch: Incoming, branch: str) -> tuple[Dedup, Condemned, Snapshot]:
     """Write the sound requests to the branch; what was left of the batch, what is condemned, the branch's snapshot."""
     steps, target, members = lake.steps, f"{lake.requests}.branch_{branch}", members_json(batch.members)
     with steps.step("judge", "Judging the rows that cannot stay"):
@@ -184,7 +208,7 @@ def _write(lake: _Lake, dedup: Dedup, table: Table, batch: Batch, branch: str) -
     while True:
         with steps.step("write", says):
             requests = dedup.complete()
-            append_batch(_sound(requests), target, batch.id, members)
+            append_batch(_sound(requests), target, batch.batch_id, members)
             head = _head(table, branch)
         if _added(head) == dedup.books.requests:
             return dedup, condemned, head
@@ -198,7 +222,7 @@ def _write(lake: _Lake, dedup: Dedup, table: Table, batch: Batch, branch: str) -
         says = f"Writing {dedup.books.requests:,} requests anew: bad rows had given some their time"
 
 
-def _take_out(lake: _Lake, known: Known, table: Table, branch: str) -> None:
+def _take_out(lake: Lake, known: Known, table: Table, branch: str) -> None:
     """Delete the rows that will be written anew, from the branch. Raises AuditError where that took another number."""
     delete_by_position(lake.spark, table, lake.requests)
     known.delete(lake.spark, f"{lake.requests}.branch_{branch}")
@@ -223,7 +247,8 @@ def _judge(dedup: Dedup, settings: Settings) -> Condemned:
         for row in condemned.rows.limit(200).collect():
             examples.setdefault(f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"], row)
         shown = ", ".join(f"{why} at {_place(dedup, row)}" for why, row in list(examples.items())[:5])
-        raise BatchRefusedError(
+        kind = BatchRefusedError if dedup.books.requests else NothingSoundError
+        raise kind(
             f"{condemned.bad:,} of {dedup.log.rows:,} raw rows ({share:.1%}) would go to quarantine, the ceiling is "
             f"{ceiling:.1%}: nothing was published. Reasons: {counts}. Examples: {shown}. Mend the log or the spec, or "
             f"raise REQLAKE_INGEST__MAX_BAD_SHARE"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +14,19 @@ import numpy as np
 import pyarrow as pa
 
 from lakehouse.errors import RawDataError, SpecError
+from lakehouse.raw.partitions import wanted_types
+from lakehouse.raw.places import on_s3, s3_options
+from lakehouse.settings import S3Settings
 from lakehouse.spec import DatasetSpec, FeatureType
-from lakehouse.spec.raw_types import plain
 from spark_jobs.columns import Source, find_source, time_of, typed
 from spark_jobs.direct import HASH, HASHES, NEWEST, Direct, direct_way, with_fingerprint
 from spark_jobs.files import RawFile, find_files
+from spark_jobs.scan import FILE, ROW, Scan, arrow_scan, avro_scan, of_one_format, parquet_scan, partitioned
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 LONG, INT, STRING = FeatureType("long"), FeatureType("int"), FeatureType("string")
-FILE, ROW = "_file", "_row"
 LOSSY_ROW, LOSSY_REQUEST = "_lossy_row", "_lossy_request"
 
 
@@ -32,7 +34,8 @@ LOSSY_ROW, LOSSY_REQUEST = "_lossy_row", "_lossy_request"
 class RawLog:
     """A raw log: its files, `raw` as it lies, `typed` as the spec sees it, both with `_file` and `_row`.
 
-    `direct`: how workers read it by themselves, where they can.
+    `direct`: how workers read it by themselves, where they can. `thin`: `typed` without request features, where what a
+    frame does not show is decoded all the same.
     """
 
     spec: DatasetSpec
@@ -40,6 +43,7 @@ class RawLog:
     raw: DataFrame
     typed: DataFrame
     direct: Direct | None
+    thin: DataFrame | None = None
 
     @property
     def rows(self) -> int:
@@ -65,7 +69,7 @@ class RawLog:
     def narrow(self, *, hashed: bool = False) -> DataFrame:
         """The log without request features; read by workers, with `_hash` and `_newest` (0, null unless `hashed`)."""
         if self.direct is None:
-            return self.typed
+            return self.typed if self.thin is None else self.thin
         columns, lossy, _ = _columns(self.spec, self.files, wide=False)
         frame = self.direct.scan(hashed=hashed).select(
             *[column.alias(name) for name, column in columns.items()],
@@ -119,35 +123,65 @@ def read_raw(spark: SparkSession, spec: DatasetSpec, paths: Iterable[str | Path]
     return open_raw(spark, spec, find_files(paths)).typed
 
 
-def open_raw(spark: SparkSession, spec: DatasetSpec, files: list[RawFile]) -> RawLog:
+def open_raw(spark: SparkSession, spec: DatasetSpec, files: list[RawFile], s3: S3Settings | None = None) -> RawLog:
     """The raw log of files that are known to be whole. Raises RawDataError; SpecError for a request_id expression."""
-    from pyspark.errors import AnalysisException
-    from pyspark.sql import functions as F
-
+    of_one_format(files)
     for file in files:
         _refuse_nanoseconds(file)
-    columns, lossy, _ = _columns(spec, files, wide=True)
-    same = len({tuple(zip(f.schema.names, map(plain, f.schema.types), strict=True)) for f in files}) == 1
-    reader = spark.read.option("mergeSchema", str(not same).lower())
-    frame = reader.parquet(*[f"file://{file.path}" for file in files])  # Hadoop decodes no %20
-    raw = frame.select("*", F.col("_metadata.file_path").alias(FILE), F.col("_metadata.row_index").alias(ROW))
+    files = partitioned(files, wanted_types(spec))
+    folders = {name for file in files for name, _ in file.partition}
+    if spec.keys.request_id.expression is not None:
+        from_folders = bool(folders)  # the expression may name them
+    else:
+        from_folders = any(source.head in folders for source in _columns(spec, files, wide=True)[2])
+    if files[0].format == "avro":
+        return _log(spec, files, avro_scan(spark, files))
+    if files[0].format == "orc" or from_folders or any(on_s3(file.path) for file in files):
+        log = _log(spec, files, arrow_scan(spark, files, s3), prunes=False)
+    else:
+        log = _log(spec, files, parquet_scan(spark, files))
+    if files[0].format == "orc" or from_folders:
+        return log
+    heads = list(dict.fromkeys(source.head for source in _columns(spec, files, wide=False)[2]))
+    storage = s3_options(s3)
+    return replace(log, direct=direct_way(spark, spec, files, log.raw, heads, places=(FILE, ROW), storage=storage))
+
+
+def _log(spec: DatasetSpec, files: list[RawFile], scan: Scan, *, prunes: bool = True) -> RawLog:
+    """The raw log of a scan, which `prunes` columns that nobody takes from its frame, or has to be told them."""
+    raw = scan(None)
+    if prunes or spec.keys.request_id.expression is not None:
+        return log_of(spec, files, raw)
+    used, narrow = ([source.head for source in _columns(spec, files, wide=wide)[2]] for wide in (True, False))
+    log = log_of(spec, files, scan(used))
+    return replace(log, raw=raw, thin=_typed(spec, files, scan(narrow), wide=False))
+
+
+def log_of(spec: DatasetSpec, files: list[RawFile], raw: DataFrame) -> RawLog:
+    """The raw log of a frame with `_file` and `_row`, whose column types are those of `files`; errors as `open_raw`."""
+    from pyspark.errors import AnalysisException
+
     try:
-        identified = raw.select(
-            *[column.alias(name) for name, column in columns.items()],
-            _first(lossy, spec, request=False).alias(LOSSY_ROW),
-            _first(lossy, spec, request=True).alias(LOSSY_REQUEST),
-            FILE,
-            ROW,
-        )
+        return RawLog(spec, files, raw, _typed(spec, files, raw, wide=True), None)
     except AnalysisException as error:
         expression = spec.keys.request_id.expression
         if expression is None:
             raise
         text = str(error).splitlines()[0]
         raise SpecError(f"keys.request_id.expression {expression!r} does not fit the raw log: {text}") from error
-    heads = list(dict.fromkeys(source.head for source in _columns(spec, files, wide=False)[2]))
-    direct = direct_way(spark, spec, files, frame, heads, places=(FILE, ROW))
-    return RawLog(spec, files, raw, _with_gap_requests(identified, spec), direct)
+
+
+def _typed(spec: DatasetSpec, files: list[RawFile], raw: DataFrame, *, wide: bool) -> DataFrame:
+    """The frame as the spec sees it, without request features unless `wide`."""
+    columns, lossy, _ = _columns(spec, files, wide=wide)
+    identified = raw.select(
+        *[column.alias(name) for name, column in columns.items()],
+        _first(lossy, spec, request=False).alias(LOSSY_ROW),
+        _first(lossy, spec, request=True).alias(LOSSY_REQUEST),
+        FILE,
+        ROW,
+    )
+    return _with_gap_requests(identified, spec)
 
 
 def _columns(
