@@ -20,12 +20,12 @@ class Batch:
     @property
     def members(self) -> list[Member]:
         """The new files as the ledger holds them."""
-        return [Member(file.member, file.path.name, file.rows) for file in self.files]
+        return [Member(file.member, file.name, file.rows) for file in self.files]
 
     @property
     def known_paths(self) -> tuple[str, ...]:
         """Where the files lie that were passed over."""
-        return tuple(str(file.path) for file in self.known)
+        return tuple(file.path for file in self.known)
 
 
 def choose_batch(files: list[RawFile], published: dict[str, set[str]], given: str | None) -> Batch:

@@ -7,14 +7,15 @@ task is given row groups; it answers with raw narrow columns and a fingerprint, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
+from lakehouse.raw.places import on_s3
 from lakehouse.spec import Column as SpecColumn
 from lakehouse.spec import DatasetSpec
 from lakehouse.spec.raw_types import held, plain
@@ -91,10 +92,12 @@ def direct_way(
     heads: list[str],
     *,
     places: tuple[str, str],
+    storage: dict[str, Any],
 ) -> Direct | None:
     """The direct way to a raw log, or None where a request feature needs more than a cast that loses nothing.
 
-    `heads` are the raw columns that the narrow columns are made of; `places` the names of file and row.
+    `heads` are the raw columns that the narrow columns are made of; `places` the names of file and row; `storage`
+    PyArrow's options for S3. Files on S3 are read by nobody but workers, so that their names are not Spark's.
     """
     wide = {column.name: _wide(column, files[0].schema) for column in spec.columns("request", "sequence")}
     if spec.keys.request_id.expression is not None or any("." in name for name in raw.columns):
@@ -105,18 +108,18 @@ def direct_way(
     known = {name: column for name, column in wide.items() if column is not None}
     if len(known) < len(wide):
         return None
-    # Spark's own names of the files, asked of Spark: `inputFiles` spells them in another way than `_metadata`.
-    names = [row[0] for row in raw.select("_metadata.file_path").distinct().collect()]
-    named = {unquote(urlparse(name).path): name for name in names}
     files = [file for file in files if file.rows]
-    if any(str(file.path) not in named for file in files):
+    named = {file.path: file.path for file in files if on_s3(file.path)}
+    if len(named) < len(files):
+        # Spark's own names of the files, asked of Spark: `inputFiles` spells them in another way than `_metadata`.
+        names = [row[0] for row in raw.select("_metadata.file_path").distinct().collect()]
+        named |= {unquote(urlparse(name).path): name for name in names}
+    if any(file.path not in named for file in files):
         return None
     pieces = []
     for file in files:
-        footer, first = pq.read_metadata(file.path), 0
-        for group in range(footer.num_row_groups):
-            pieces.append(Piece(file.path.as_uri(), named[str(file.path)], group, first))
-            first += footer.row_group(group).num_rows
+        firsts = accumulate(file.groups, initial=0)
+        pieces += [Piece(file.uri, named[file.path], group, next(firsts)) for group in range(len(file.groups))]
     from pyspark.sql import types as T
 
     newest = {
@@ -126,7 +129,7 @@ def direct_way(
     }
     narrow = T.StructType([raw.schema[name] for name in heads])
     where = {"file": places[0], "row": places[1], "hash": HASH, "newest": NEWEST, "hashes": HASHES}
-    return Direct(spark, pieces, narrow, known, newest, where, {})
+    return Direct(spark, pieces, narrow, known, newest, where, storage)
 
 
 def asking(pieces: list[Piece], files: np.ndarray, rows: np.ndarray) -> list[Piece]:

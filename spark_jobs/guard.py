@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lakehouse.catalog import catalog_errors, redact
 from lakehouse.errors import CatalogError, RawDataError
 from lakehouse.settings import Settings
+from spark_jobs.scan import WHOLE_FILES
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,7 +43,7 @@ def job(spark: SparkSession, settings: Settings) -> Iterator[None]:
     from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
     from pyspark.errors import PySparkException
 
-    before = {name: spark.conf.get(name, None) for name in NEEDED}
+    before = {name: spark.conf.get(name, None) for name in (*NEEDED, *WHOLE_FILES)}
     for name, needed in NEEDED.items():
         spark.conf.set(name, needed)
     try:

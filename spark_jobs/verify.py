@@ -48,14 +48,14 @@ def run(
     """
     started = time.perf_counter()
     with job(spark, settings):
-        files = find_files(paths)
+        files = find_files(paths, settings.s3)
         catalog = open_catalog(settings)
         table = open_request_table(catalog, spec, settings)
         batches = _batches(Ledger(catalog, spec, settings), files)
         name = spec.table("quarantine")
         kept = name in table_names(catalog, spec.namespace)
         quarantine = _pinned(spark, settings, load_table(catalog, name, settings)) if kept else None
-        log = open_raw(spark, spec, files)
+        log = open_raw(spark, spec, files, settings.s3)
         sides = Sides.of(spec, log, _pinned(spark, settings, table), quarantine, batches)
         try:
             return _compare(spec, table, sides, started, examples)
@@ -68,7 +68,7 @@ def _batches(ledger: Ledger, files: list[RawFile]) -> list[str]:
     known = ledger.batches()
     given = {file.member: file for file in files}
     members = set().union(*known.values())
-    new = [file.path.name for member, file in given.items() if member not in members]
+    new = [file.name for member, file in given.items() if member not in members]
     if new:
         raise RawDataError(f"not in the table yet: {', '.join(sorted(new)[:5])}. Run `reqlake ingest` on them first")
     left_out = members - set(given)

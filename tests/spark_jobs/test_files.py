@@ -24,8 +24,8 @@ def parquet(path: Path, rows: int = 3) -> Path:
 def test_half_written_and_hidden_files_are_passed_over(tmp_path: Path) -> None:
     for name in ("a.parquet", "day=1/b.parquet", "_SUCCESS", ".c.parquet.crc", "d.parquet.tmp", "_temporary/e.parquet"):
         parquet(tmp_path / name)
-    assert [f.path.name for f in find_files([tmp_path])] == ["a.parquet", "b.parquet"]
-    assert [f.path.name for f in find_files([f"{tmp_path}/*/*.parquet", f"{tmp_path}/a.*"])] == [
+    assert [f.name for f in find_files([tmp_path])] == ["a.parquet", "b.parquet"]
+    assert [f.name for f in find_files([f"{tmp_path}/*/*.parquet", f"{tmp_path}/a.*"])] == [
         "a.parquet",
         "b.parquet",
     ]
@@ -45,7 +45,7 @@ def test_a_batch_is_its_contents_wherever_they_lie(tmp_path: Path) -> None:
     [
         (lambda p: p.write_bytes(b""), "is empty"),
         (lambda p: p.write_bytes(parquet(p).read_bytes()[:-20]), "not a whole Parquet file"),
-        (lambda p: p.write_text("hello, this is text"), "not a whole Parquet file"),
+        (lambda p: p.write_text("hello, this is text"), "not a whole Parquet, ORC or Avro file"),
         (lambda p: parquet(p, 0), "no rows at all"),
     ],
     ids=["empty", "truncated", "not parquet", "no rows"],
@@ -65,12 +65,12 @@ def test_files_that_are_not_whole_yet_wait_unless_they_are_named(tmp_path: Path)
     empty.touch()
     for asked in ([tmp_path], [whole, f"{tmp_path}/**/*.parquet"], [tmp_path, whole]):
         files, waiting = find_ready(asked)
-        assert ([f.path for f in files], waiting) == ([whole], [half, empty])
+        assert ([Path(f.path) for f in files], [*map(Path, waiting)]) == ([whole], [half, empty])
     for asked in ([half], [tmp_path, half], [empty.parent]):
         with pytest.raises(RawDataError, match=r"not a whole Parquet file|is empty"):
             find_ready(asked)
     half.write_bytes(parquet(tmp_path / "other" / "b.parquet", 2).read_bytes())
-    assert [f.path for f in find_ready([f"{tmp_path}/*.parquet"])[0]] == [half, whole]
+    assert [Path(f.path) for f in find_ready([f"{tmp_path}/*.parquet"])[0]] == [half, whole]
 
 
 def test_nothing_there_is_refused(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_nothing_there_is_refused(tmp_path: Path) -> None:
         find_files([tmp_path])
     with pytest.raises(RawDataError, match=r"no raw file .*nowhere"):
         find_files([tmp_path / "nowhere"])
-    with pytest.raises(RawDataError, match="local paths"):
-        find_files(["s3://bucket/log"])
+    with pytest.raises(RawDataError, match="gs://bucket/log is neither"):
+        find_files(["gs://bucket/log"])
 
 
 def test_known_files_are_passed_over_and_a_given_id_keeps_its_files(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_spec_check_and_the_job_accept_the_same_types(tmp_path: Path) -> None:
         element = pa.type_for_alias(name) if isinstance(name, str) else name
         for kind in (element, pa.list_(element)):
             schema = raw_of().schema.append(pa.field("x", kind))
-            file = RawFile(tmp_path / "x.parquet", 1, "", 1, schema)
+            file = RawFile(str(tmp_path / "x.parquet"), 1, "", 1, schema)
             for text, spec in specs.items():
                 fits = not mismatches(spec, schema)
                 if fits != _reads(spec, file):
