@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlparse
 import sqlalchemy.exc
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from lakehouse.errors import CatalogError, TableMissingError, nearest
@@ -73,6 +75,28 @@ def ensure_namespace(catalog: Catalog, namespace: str, settings: Settings) -> No
             catalog.create_namespace(namespace)
         except NamespaceAlreadyExistsError:
             return
+
+
+def ensure_table(
+    catalog: Catalog,
+    name: str,
+    schema: Schema,
+    settings: Settings,
+    *,
+    partition_spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
+    properties: dict[str, str] | None = None,
+) -> Table:
+    """A table, made where there is none.
+
+    PyIceberg's `create_table_if_not_exists` writes metadata before it looks: an orphan file for each opening.
+    """
+    with catalog_errors(settings):
+        try:
+            return catalog.load_table(name)
+        except NoSuchTableError:
+            return catalog.create_table_if_not_exists(
+                name, schema, partition_spec=partition_spec, properties=properties or {}
+            )
 
 
 def load_table(catalog: Catalog, identifier: str, settings: Settings) -> Table:

@@ -28,6 +28,8 @@ from lakehouse.spec import DatasetSpec
 
 HOLDER = "reqlake.lease"
 SECONDS = 6 * 3600
+BESIDE = frozenset({"compact", "expire", "orphans", "retention", "backfill", "replay"})
+"""Jobs that ingest and merge run beside: each commits on what it read, and starts again where that was changed."""
 ATTEMPTS = 3
 
 
@@ -74,6 +76,20 @@ def held_by(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> Holder |
     """Who holds the dataset now, if anybody who is still there."""
     holder = _holder(catalog, lease_name(spec), settings)
     return None if holder is None or holder.gone else holder
+
+
+def refuse_beside(catalog: Catalog, spec: DatasetSpec, settings: Settings, writer: str) -> None:
+    """Raises LeaseError where a job holds the dataset that no writer may run beside (erase, rebucket).
+
+    A writer asks once its audit branch is there: such a job takes the lease and then looks for branches, so that one of
+    the two sees the other.
+    """
+    held = held_by(catalog, spec, settings)
+    if held is not None and held.job not in BESIDE:
+        raise LeaseError(
+            f"{held.job} runs on {spec.name} (process {held.pid} on {held.host}), and no {writer} may run beside it: "
+            f"nothing was published, run this again when it has ended"
+        )
 
 
 @contextmanager

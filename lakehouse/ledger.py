@@ -19,13 +19,14 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import IntegerType, LongType, NestedField, StringType, TimestamptzType
 
-from lakehouse.catalog import catalog_errors, ensure_namespace
+from lakehouse.catalog import catalog_errors, ensure_namespace, ensure_table
 from lakehouse.errors import CatalogError
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 
 TRIES = 8
 BATCH, FILES = "reqlake.batch-id", "reqlake.files"
+REPLAYED = "replay:"  # how a member begins that is held rows, and not a file
 SCHEMA = Schema(
     NestedField(1, "batch_id", StringType(), required=True, doc="the batch that brought the file in"),
     NestedField(2, "member", StringType(), required=True, doc="size:sha256 of the file"),
@@ -57,10 +58,8 @@ class Ledger:
     def __init__(self, catalog: Catalog, spec: DatasetSpec, settings: Settings) -> None:
         self.settings = settings
         ensure_namespace(catalog, spec.namespace, settings)
-        with catalog_errors(settings):
-            self.table = catalog.create_table_if_not_exists(
-                spec.table("ledger"), SCHEMA, properties={"format-version": "2", "reqlake.ledger": "1"}
-            )
+        properties = {"format-version": "2", "reqlake.ledger": "1"}
+        self.table = ensure_table(catalog, spec.table("ledger"), SCHEMA, settings, properties=properties)
 
     def batches(self) -> dict[str, set[str]]:
         """Members by batch id."""

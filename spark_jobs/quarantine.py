@@ -14,7 +14,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
 
-from lakehouse.catalog import catalog_errors
+from lakehouse.catalog import catalog_errors, ensure_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import IMPRESSION
@@ -35,6 +35,8 @@ SCHEMA = Schema(
     NestedField(7, "user_id", LongType(), doc="its user, where there is one"),
     NestedField(8, "request_id", LongType(), doc="its request, where there is one"),
     NestedField(9, "quarantined_at", TimestamptzType(), doc="when"),
+    NestedField(10, "raw_schema", StringType(), doc="Spark's types of the raw row's columns"),
+    NestedField(11, "replayed_by", StringType(), doc="the replay that takes it out, while that is being published"),
 )
 # Spark's default drops microseconds and nulls.
 JSON = {
@@ -67,10 +69,15 @@ def ensure_quarantine(catalog: Catalog, spec: DatasetSpec, settings: Settings) -
     name = spec.table("quarantine")
     # By batch, because replacing a batch's rows is exact only where files hold one batch.
     by_batch = PartitionSpec(PartitionField(3, 1000, IdentityTransform(), "batch"))
-    with catalog_errors(settings):
-        catalog.create_table_if_not_exists(
-            name, SCHEMA, partition_spec=by_batch, properties={"format-version": "2", "reqlake.quarantine": "1"}
-        )
+    # A replay changes rows of many batches, beside ingests that add theirs.
+    shared = {f"write.{what}.isolation-level": "snapshot" for what in ("merge", "update", "delete")}
+    properties = {"format-version": "2", "reqlake.quarantine": "1", **shared}
+    table = ensure_table(catalog, name, SCHEMA, settings, partition_spec=by_batch, properties=properties)
+    if len(table.schema().fields) < len(SCHEMA.fields):  # made before there were replays
+        with catalog_errors(settings), table.transaction() as change:
+            with change.update_schema() as schema:
+                schema.union_by_name(SCHEMA)
+            change.set_properties(shared)
     return name
 
 
@@ -89,6 +96,7 @@ def write_quarantine(log: RawLog, condemned: Condemned, table: str, batch_id: st
         F.col(ROW).alias("_number"),
         F.to_json(F.struct(*quoted), JSON).alias("raw"),
     )
+    kinds = log.raw.select(*quoted).schema.json()
     keys = log.typed.select(F.xxhash64(FILE).alias("_id2"), F.col(ROW).alias("_number2"), "user_id", "request_id")
     marked = condemned.rows.select(F.col("file").alias("_file_id"), "row", "reason", "detail")
     rows = raw.join(marked, (raw["_id"] == marked["_file_id"]) & (raw["_number"] == marked["row"]))
@@ -103,7 +111,9 @@ def write_quarantine(log: RawLog, condemned: Condemned, table: str, batch_id: st
         "user_id",
         "request_id",
         F.current_timestamp().alias("quarantined_at"),
+        F.lit(kinds).alias("raw_schema"),
+        F.lit(None).cast("string").alias("replayed_by"),
     )
     if known is not None:
-        rows = rows.unionByName(known.condemned(condemned.rows, batch_id))
+        rows = rows.unionByName(known.condemned(condemned.rows, batch_id), allowMissingColumns=True)
     rows.writeTo(table).option("check-nullability", "false").overwrite(F.col("batch_id") == F.lit(batch_id))

@@ -14,7 +14,7 @@ from pyiceberg.catalog import Catalog
 from lakehouse import lease
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import LeaseError
-from lakehouse.lease import held_by, lease_name, maintenance_lease
+from lakehouse.lease import held_by, lease_name, maintenance_lease, refuse_beside
 from lakehouse.settings import Settings
 from tests.support.datasets import SPECS
 
@@ -70,3 +70,13 @@ def test_a_holder_elsewhere_counts_until_its_time(settings: Settings, catalog: C
         away = replace(held.holder, host="elsewhere", pid=1)
         assert not away.gone
         assert replace(away, until=0).gone
+
+
+def test_writers_run_beside_compaction_and_not_beside_an_erasure(settings: Settings, catalog: Catalog) -> None:
+    refuse_beside(catalog, SPEC, settings, "ingest")
+    for job in ("compact", "expire"):
+        with maintenance_lease(catalog, SPEC, settings, job):
+            refuse_beside(catalog, SPEC, settings, "ingest")
+    named = pytest.raises(LeaseError, match=r"erase runs on feed .process .*, and no ingest may run beside it")
+    with maintenance_lease(catalog, SPEC, settings, "erase"), named:
+        refuse_beside(catalog, SPEC, settings, "ingest")
