@@ -32,7 +32,6 @@ JARS = (
     f"org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:{ICEBERG}",
     "org.xerial:sqlite-jdbc:3.50.3.0",
     "org.postgresql:postgresql:42.7.7",
-    f"org.apache.spark:spark-avro_2.13:{SPARK}",
 )
 S3_JARS = (f"org.apache.iceberg:iceberg-aws-bundle:{ICEBERG}",)
 EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
