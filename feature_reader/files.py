@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
@@ -19,6 +20,9 @@ from feature_reader.footers import Footer, Footers
 
 FOOTERS_KEPT = 64
 ATTEMPTS = 3
+STREAM_BUFFER, REMOTE_BUFFER = 64 << 10, 1 << 20  # read at once of each column while a row group is gone through
+MEASURED_BYTES = 8 << 20  # of a column whose lists are measured: more is gone through in parts
+PAGE_BYTES = 1 << 20  # what Iceberg's writers make a page of
 T = TypeVar("T")
 
 
@@ -80,6 +84,50 @@ class DataFiles:
 
         with file_errors(path):
             return retried(once)
+
+    def measure(
+        self, path: str, row_group: int, columns: list[str], measure: Callable[[pa.Table], np.ndarray]
+    ) -> np.ndarray:
+        """What `measure` says of each row of a row group, some rows at a time."""
+        footer = self.footer(path)
+        group = footer.metadata.row_group(row_group)
+        size = sum(group.column(leaf).total_uncompressed_size for name in columns for leaf in footer.leaves[name])
+        if size <= MEASURED_BYTES:
+            return measure(self.read(path, row_group, columns))
+        rows = max(1, group.num_rows * MEASURED_BYTES // size)
+
+        def once() -> np.ndarray:
+            with self.streaming(path) as file:
+                batches = file.iter_batches(rows, row_groups=[row_group], columns=columns, use_threads=False)
+                return np.concatenate([measure(pa.Table.from_batches([batch])) for batch in batches])
+
+        with file_errors(path):
+            return retried(once)
+
+    @contextmanager
+    def streaming(self, path: str) -> Iterator[pq.ParquetFile]:
+        """The file for going through a row group with little of it in memory; raises what reading raises."""
+        footer = self.footer(path)
+        with (
+            self._io.new_input(path).open() as source,
+            pq.ParquetFile(
+                source,
+                metadata=footer.metadata,
+                read_dictionary=list(footer.strings),
+                buffer_size=STREAM_BUFFER if is_local(path) else REMOTE_BUFFER,
+            ) as file,
+        ):
+            yield file
+
+
+def streaming_bytes(footer: Footer, row_group: int, columns: list[str], path: str) -> int:
+    """Bytes that going through a row group takes: of each leaf a buffer, and a page as it lies and decompressed."""
+    group = footer.metadata.row_group(row_group)
+    leaves = [group.column(leaf) for name in columns for leaf in footer.leaves[name]]
+    buffer = STREAM_BUFFER if is_local(path) else REMOTE_BUFFER
+    return sum(
+        min(buffer, c.total_compressed_size) + min(2 * PAGE_BYTES, 2 * c.total_uncompressed_size) for c in leaves
+    )
 
 
 def retried(read: Callable[[], T]) -> T:

@@ -22,7 +22,7 @@ from feature_reader.collate import Window
 from feature_reader.memory import while_decoding
 from feature_reader.origins import origin_of
 from feature_reader.plan import Plan
-from feature_reader.schedule import Piece, WindowShare
+from feature_reader.schedule import Piece, Slice, WindowShare
 from feature_reader.stats import ReaderStats
 
 
@@ -57,7 +57,7 @@ class Pipeline:
         self,
         plan: Plan,
         windows: Iterator[WindowShare],
-        decode: Callable[[int], RequestBatch],
+        decode: Callable[[int, Slice | None], RequestBatch],
         *,
         threads: int,
         unit_bytes: int,
@@ -74,6 +74,7 @@ class Pipeline:
         self._exhausted = self._closed = self._gathering = False
         self._failure: BaseException | None = None
         self._running = self._held_units = self._held_chunks = 0
+        self._slicing = False
 
     def __iter__(self) -> Iterator[tuple[int, RequestBatch]]:
         carried: list[RequestBatch] = []
@@ -156,15 +157,27 @@ class Pipeline:
                 return True
         active = self._active[-1]
         unit = int(active.share.units[active.admitted])
-        cost = self._plan.units[unit].decoded_bytes
-        if self._held_units and self._held_units + while_decoding(cost) > self._unit_bytes:
+        cost, peak = self._cost(active.share, unit)
+        if self._held_units and self._held_units + peak > self._unit_bytes:
             return False
-        self._held_units += while_decoding(cost)
+        if active.share.part is not None and active.share.part.follows:
+            if self._slicing:
+                return False
+            self._slicing = True
+        self._held_units += peak
         active.cost += cost
         slot = active.admitted
         active.admitted += 1
         self._start(self._read, active, slot, unit)
         return True
+
+    def _cost(self, share: WindowShare, unit: int) -> tuple[int, int]:
+        """Bytes of a unit, or of its slice, and as many while it is decoded."""
+        whole = self._plan.units[unit]
+        if share.part is None:
+            return whole.decoded_bytes, while_decoding(whole.decoded_bytes)
+        cost = int(whole.decoded_bytes * len(share.part.rows) / whole.rows)
+        return cost, while_decoding(cost) + share.part.pass_bytes
 
     def _start(self, work: Callable[..., None], *args: object) -> None:
         self._running += 1
@@ -202,12 +215,14 @@ class Pipeline:
                 self._changed.notify_all()
 
     def _read(self, active: _Active, slot: int, unit: int) -> None:
-        batch = self._decode(unit)
+        batch = self._decode(unit, active.share.part)
         with self._changed:
             active.decoded[slot] = batch
             active.left -= 1
-            cost = self._plan.units[unit].decoded_bytes
-            self._held_units -= while_decoding(cost) - cost
+            cost, peak = self._cost(active.share, unit)
+            self._held_units -= peak - cost
+            if active.share.part is not None and active.share.part.follows:
+                self._slicing = False
 
     def _gather(self, active: _Active, chunk: _Chunk) -> None:
         with self._stats.timed("collate_s"):
@@ -230,7 +245,9 @@ class Pipeline:
             active.window = Window([batch for batch in active.decoded if batch is not None])
             active.decoded = []
         origin = origin_of(self._plan, active.share, start, stop)
-        taken = active.window.take(active.share.slot[start:stop], origin.row, origin)
+        part = active.share.part
+        row = origin.row if part is None else np.searchsorted(part.rows, origin.row)
+        taken = active.window.take(active.share.slot[start:stop], row, origin)
         batches = []
         for piece in pieces:
             cut = taken.slice(piece.start - start, piece.stop - start)

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile, FileFormat
@@ -173,10 +174,14 @@ class Planner:
         names = [
             next(present[i] for i in ids if i in present) for ids in self.measured if any(i in present for i in ids)
         ]
-        table = self.files.read(path, group, names)
-        total = np.zeros(table.num_rows, np.int64)
-        for name in names:
-            total += pc.fill_null(pc.list_value_length(one_array(table[name])), 0).to_numpy(zero_copy_only=False)
+
+        def lengths(table: pa.Table) -> np.ndarray:
+            total = np.zeros(table.num_rows, np.int64)
+            for name in names:
+                total += pc.fill_null(pc.list_value_length(one_array(table[name])), 0).to_numpy(zero_copy_only=False)
+            return total
+
+        total = self.files.measure(path, group, names, lengths)
         return total if keep is None else total[keep]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from pyiceberg.table import Table
 from feature_reader.batch import Position, RequestBatch
 from feature_reader.decode import Decoder
 from feature_reader.errors import ReaderError, StateError
-from feature_reader.files import DataFiles
+from feature_reader.files import DataFiles, streaming_bytes
 from feature_reader.filters import RowFilter
 from feature_reader.flat import FlatReader, FlatSource
 from feature_reader.layout import build_layout, measured_lists, sequence_siblings
@@ -26,7 +28,8 @@ from feature_reader.options import batch_unit, check_positive, pinned_schema, pi
 from feature_reader.order import Order
 from feature_reader.pipeline import Pipeline
 from feature_reader.plan import Plan, Planner, ReadUnit
-from feature_reader.schedule import Share, Steps, shares, sized_bounds, step_bounds
+from feature_reader.schedule import Share, Slice, Steps, shares, sized_bounds, step_bounds
+from feature_reader.slices import SliceReader, sliced
 from feature_reader.state import ReaderState
 from feature_reader.stats import ReaderStats
 from lakehouse.catalog import open_catalog
@@ -287,40 +290,52 @@ class Reader:
         order = self.order(self._epoch)
         steps = self.steps(self._epoch, self._consumed)
         size = batch_bytes(plan.units, self.batch_size, sized=self.batch_by != "requests")
-        unit_bytes, chunk_bytes = divide(plan.units, self.window, size, self.memory_bytes)
+        budget = divide(plan.units, self.window, size, self.memory_bytes, self._streaming_bytes)
+        slices = SliceReader(self._files)
         pipeline = Pipeline(
             plan,
-            shares(order, steps, share),
-            self._decode,
+            sliced(shares(order, steps, share), plan, budget, in_order=not self.shuffle),
+            partial(self._decode, slices),
             threads=self.threads,
-            unit_bytes=unit_bytes,
-            chunk_bytes=chunk_bytes,
+            unit_bytes=budget.unit_bytes,
+            chunk_bytes=budget.ahead_bytes,
             stats=self.stats,
         )
         first = True
-        for step, batch in pipeline:
-            if first:
-                self.stats.first_batch_s, first = perf_counter() - start, False
-            self._consumed = min(int(steps.bounds[step + 1]), order.requests)
-            self.stats.add(steps=1, requests=batch.R, candidates=batch.C, padding=batch.padding)
-            yield replace(batch, after=Position(self._epoch, self._consumed))
-            del batch  # or it would be held while the next one is awaited
+        with closing(slices):
+            for step, batch in pipeline:
+                if first:
+                    self.stats.first_batch_s, first = perf_counter() - start, False
+                self._consumed = min(int(steps.bounds[step + 1]), order.requests)
+                self.stats.add(steps=1, requests=batch.R, candidates=batch.C, padding=batch.padding)
+                yield replace(batch, after=Position(self._epoch, self._consumed))
+                del batch  # or it would be held while the next one is awaited
         left = order.requests - int(steps.bounds[-1])
         self.stats.add(dropped=max(0, left), wrapped=max(0, -left))
         self._epoch, self._consumed = self._epoch + 1, 0
 
-    def _decode(self, number: int) -> RequestBatch:
-        """One unit as a batch of all its rows."""
+    def _decode(self, slices: SliceReader, number: int, part: Slice | None) -> RequestBatch:
+        """One unit as a batch of all its rows, or of a part of them."""
         unit = self.plan.units[number]
         path = self.plan.files[unit.file]
         present = self._files.footer(path).present
         with self.stats.timed("read_s"):
             columns = [present[f.field_id] for f in self._decoder.needs(present)]
-            table = self._files.read(path, unit.row_group, columns)
+            if part is None:
+                table = self._files.read(path, unit.row_group, columns)
+            else:
+                table = slices.read(path, unit.row_group, columns, part)
         with self.stats.timed("decode_s"):
             batch = self._decoder(table, present, f"{path}, row group {unit.row_group}")
-        self.stats.add(units=1, decoded_bytes=batch.nbytes)
+        self.stats.add(units=part is None, slices=part is not None, decoded_bytes=batch.nbytes)
         return batch
+
+    def _streaming_bytes(self, unit: ReadUnit) -> int:
+        """Bytes that going through a unit's row group takes."""
+        path = self.plan.files[unit.file]
+        footer = self._files.footer(path)
+        columns = [footer.present[f.field_id] for f in self._decoder.needs(footer.present)]
+        return streaming_bytes(footer, unit.row_group, columns, path)
 
     def compressed_bytes(self, unit: ReadUnit) -> int:
         """Bytes of a unit's columns as they lie in its file."""

@@ -27,6 +27,20 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """The part of a large row group that is read at a time."""
+
+    rows: np.ndarray
+    """Row numbers within the group, ascending."""
+    pass_bytes: int
+    """Bytes that going through the group takes besides what is kept."""
+    batch_rows: int
+    """Rows to go through at a time."""
+    follows: bool
+    """Whether it goes on where the slice before it ended, so that the two are not read at the same time."""
+
+
+@dataclass(frozen=True)
 class WindowShare:
     """What one rank takes of one window: `slot` [m] and `number` [m] of its requests, in the order of its steps."""
 
@@ -37,6 +51,8 @@ class WindowShare:
     number: np.ndarray
     """Number of each request within its unit's kept requests."""
     pieces: tuple[Piece, ...]
+    part: Slice | None = None
+    """What of its only unit is read; None for all of all."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ class ReaderStats:
     collate_s: float = 0.0
     """Seconds to gather requests in the epoch's order."""
     units: int = 0
+    """Row groups read whole."""
+    slices: int = 0
+    """Parts of row groups that the memory bound cannot hold; each goes through its group once if that is shuffled."""
     decoded_bytes: int = 0
     """Bytes of the arrays that were decoded."""
     peak_held_bytes: int = 0
