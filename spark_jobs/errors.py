@@ -14,6 +14,8 @@ ReqlakeError
 
 from __future__ import annotations
 
+from typing import Any
+
 from lakehouse.errors import ReqlakeError
 
 
@@ -34,7 +36,11 @@ class BatchRefusedError(SparkJobError):
 
 
 class NothingSoundError(BatchRefusedError):
-    """Every row of the batch would go to quarantine."""
+    """Every row of the batch would go to quarantine; `condemned` are they."""
+
+    def __init__(self, message: str, condemned: Any) -> None:
+        super().__init__(message)
+        self.condemned = condemned
 
 
 class MainMovedError(BatchRefusedError):

@@ -126,7 +126,7 @@ def drop_tag(catalog: Catalog, spec: DatasetSpec, settings: Settings, name: str)
 
 
 def successor(requests: Table, snapshot_id: int) -> int | None:
-    """The snapshot that holds what is left of an erased one, if it was erased; follows several erasures."""
+    """The snapshot that holds what is left of one that is gone (erasure, rebucket); follows several."""
     found = None
     while (text := requests.properties.get(f"{SUCCESSOR}{snapshot_id}")) is not None:
         found = snapshot_id = int(text)
@@ -143,7 +143,8 @@ def snapshot_or_current(table: Table, snapshot_id: int | None) -> Snapshot:
     found = table.snapshot_by_id(snapshot_id)
     if found is None:
         later = successor(table, snapshot_id)
-        hint = f" Users were erased from it: snapshot {later} holds what is left" if later else ""
+        why = "users were erased, or the table was laid out anew"
+        hint = f" Snapshot {later} holds what is left of it ({why})" if later else ""
         raise TableMissingError(f"{_full_name(table)} has no snapshot {snapshot_id} (any more).{hint}")
     return found
 
@@ -153,8 +154,10 @@ def retag_properties(table: Table, name: str, *, replaced: int) -> dict[str, str
     changes = {f"{SUCCESSOR}{replaced}": NEW}
     text = table.properties.get(MAP + name)
     if text is not None:
-        told = json.loads(text)
-        told["tables"][_full_name(table)]["snapshot_id"] = NEW
+        told, mine = json.loads(text), str(table.metadata.table_uuid)
+        for entry in told["tables"].values():  # by UUID: the table of before a rebucket has another name than it says
+            if entry["uuid"] == mine:
+                entry["snapshot_id"] = NEW
         changes[MAP + name] = json.dumps(told, separators=(",", ":")).replace(f'"{NEW}"', NEW)
     return changes
 

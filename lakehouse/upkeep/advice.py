@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
@@ -15,6 +12,7 @@ from pyiceberg.table.snapshots import Snapshot
 from lakehouse.ledger import BATCH
 from lakehouse.settings import MaintenanceSettings
 from lakehouse.upkeep.health import partition_health
+from lakehouse.upkeep.in_order import in_order
 from lakehouse.upkeep.state import TableState
 
 KEYS = ("user_id", "request_id")
@@ -72,7 +70,7 @@ def _foreign(table: Table, dataset: str) -> list[Advice]:
         return []
     theirs = _added_by(table, set(foreign))
     files = sorted(theirs, key=lambda f: -f.record_count)[:LOOKED_AT]
-    lost = sum(not _in_order(table, f) for f in files)
+    lost = sum(not in_order(table.io, f.file_path, KEYS) for f in files)
     who = ", ".join(sorted(set(foreign.values())))
     told = f"{_count(len(foreign), 'commit')} by other writers ({who})"
     if lost:
@@ -106,15 +104,3 @@ def _added_by(table: Table, snapshots: set[int]) -> list[DataFile]:
         entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
         files += [e.data_file for e in entries if e.snapshot_id in snapshots]
     return [f for f in files if f.content == DataFileContent.DATA]
-
-
-def _in_order(table: Table, file: DataFile) -> bool:
-    with pq.ParquetFile(table.io.new_input(file.file_path).open()) as parquet:
-        keys = parquet.read(columns=list(KEYS))
-    users, requests = (keys[k].combine_chunks() for k in KEYS)
-    if len(users) < 2:
-        return True
-    later, earlier = users.slice(1), users.slice(0, len(users) - 1)
-    same = pc.and_(pc.equal(later, earlier), pc.less(requests.slice(1), requests.slice(0, len(requests) - 1)))
-    wrong: pa.Scalar = pc.any(pc.or_(pc.less(later, earlier), same))
-    return not wrong.as_py()

@@ -168,8 +168,13 @@ def _month(since_epoch: int) -> datetime:
 
 def spark_condition(table: Table, spark_catalog: str, partition: PartitionHealth) -> str:
     """Spark SQL that holds for exactly the rows of one partition. Raises FormatError for transforms of others."""
+    return partition_condition(table, spark_catalog, partition.spec_id, partition.values)
+
+
+def partition_condition(table: Table, spark_catalog: str, spec_id: int, values: tuple[Any, ...]) -> str:
+    """The same for a partition by its values. Raises FormatError for transforms of others."""
     schema, parts = table.schema(), []
-    for field_, value in zip(table.specs()[partition.spec_id].fields, partition.values, strict=True):
+    for field_, value in zip(table.specs()[spec_id].fields, values, strict=True):
         column = f"`{schema.find_column_name(field_.source_id)}`"
         span = time_span(field_, value)
         if span is not None:
