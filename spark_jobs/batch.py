@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lakehouse.ledger import Member
 from spark_jobs.errors import BatchRefusedError
-from spark_jobs.files import RawFile, batch_id_of
+from spark_jobs.files import batch_id_of
+from spark_jobs.sources import Unit
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch's id and its new files; `known` are files that an earlier batch brought in."""
+    """A batch's id and its new files or snapshots; `known` are those that an earlier batch brought in."""
 
     id: str
-    files: tuple[RawFile, ...]
-    known: tuple[RawFile, ...]
+    files: tuple[Unit, ...]
+    known: tuple[Unit, ...]
 
     @property
     def members(self) -> list[Member]:
@@ -28,7 +30,7 @@ class Batch:
         return tuple(file.path for file in self.known)
 
 
-def choose_batch(files: list[RawFile], published: dict[str, set[str]], given: str | None) -> Batch:
+def choose_batch(files: Sequence[Unit], published: dict[str, set[str]], given: str | None) -> Batch:
     """The batch of files under a given id, or under the hash of its new members.
 
     `published` are members by batch id. Without a given id, known files are passed over. A given id that is published

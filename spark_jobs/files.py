@@ -109,6 +109,15 @@ def find_files(paths: Iterable[str | Path], s3: S3Settings | None = None) -> lis
     return files
 
 
+def sort_out(paths: Iterable[str], s3: S3Settings | None = None) -> tuple[list[str], list[str]]:
+    """Files that hold rows, and those that are not whole yet, of paths that were found there. Raises RawDataError."""
+    found = _sorted({place for path in paths for place in find_places(path, s3)})
+    with ThreadPoolExecutor(8) as pool:
+        looked = list(pool.map(partial(_look_or_tell, s3=s3), found))
+    waiting = [place.path for place, seen in zip(found, looked, strict=True) if isinstance(seen, NotWholeError)]
+    return [seen.path for seen in looked if isinstance(seen, RawFile) and seen.rows], waiting
+
+
 def batch_id_of(members: Iterable[HasMember]) -> str:
     """The batch's name where none is given: a hash of its members, in any order, wherever they lie."""
     text = "\n".join(sorted(one.member for one in members))

@@ -24,6 +24,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import AuditError, ReqlakeError
+from lakehouse.lease import refuse_beside
 from lakehouse.ledger import Ledger, Member, members_json
 from lakehouse.quality import audit
 from lakehouse.schema import ensure_request_table
@@ -33,7 +34,6 @@ from spark_jobs.batch import choose_batch
 from spark_jobs.conflicts import count_conflicts
 from spark_jobs.dedup import Dedup
 from spark_jobs.errors import BatchRefusedError, MainMovedError, NothingSoundError
-from spark_jobs.files import RawFile, find_ready
 from spark_jobs.guard import job
 from spark_jobs.layout import order_writes
 from spark_jobs.merge import Known, find_known
@@ -48,9 +48,11 @@ from spark_jobs.publish import (
     reset_branch,
 )
 from spark_jobs.quarantine import Condemned, ensure_quarantine, write_quarantine
-from spark_jobs.raw import RawLog, open_raw
+from spark_jobs.raw import RawLog
 from spark_jobs.report import IngestReport, Progress, Steps
 from spark_jobs.session import session_for
+from spark_jobs.settle import settle
+from spark_jobs.sources import Source, TableRange, source_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
@@ -62,12 +64,12 @@ def run(
     spark: SparkSession,
     settings: Settings,
     spec: DatasetSpec,
-    paths: Sequence[str | Path],
+    raw: Sequence[str | Path] | TableRange,
     *,
     batch_id: str | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Ingest raw files, folders and globs as one batch.
+    """Ingest raw files, folders and globs, or a table's snapshots, as one batch.
 
     Without `batch_id` the batch is named by its files' contents, and files that are in the table already are passed
     over; files of folders and globs that are not whole yet wait. Raises RawDataError (files that cannot be ingested),
@@ -78,13 +80,13 @@ def run(
     with job(spark, settings):
         lake = Lake(spark, settings, spec, Steps(progress))
         with lake.steps.step("look", "Looking at the raw files"):
-            files, waiting = find_ready(paths, settings.s3)
+            source = source_of(spark, settings, spec, raw)
         for _ in range(TRIES - 1):
             try:
-                return replace(_ingest(lake, files, batch_id), waiting_files=tuple(map(str, waiting)))
+                return replace(_ingest(lake, source, batch_id), waiting_files=source.waiting)
             except MainMovedError:
                 lake.steps.say("Another job published meanwhile: once more on what it left")
-        return replace(_ingest(lake, files, batch_id), waiting_files=tuple(map(str, waiting)))
+        return replace(_ingest(lake, source, batch_id), waiting_files=source.waiting)
 
 
 @dataclass
@@ -109,19 +111,21 @@ class Lake:
         return self.in_spark(self.spec.table("requests"))
 
 
-def _ingest(lake: Lake, files: list[RawFile], batch_id: str | None) -> IngestReport:
+def _ingest(lake: Lake, source: Source, batch_id: str | None) -> IngestReport:
     spark, settings, spec, steps = lake.spark, lake.settings, lake.spec, lake.steps
     with steps.step("prepare", "Opening the table"):
+        refuse_beside(lake.catalog, spec, settings, "ingest")
         table = ensure_request_table(lake.catalog, spec, settings)
         order_writes(spark, table, lake.requests)
         drop_leftovers(spark, table, lake.requests)
         ledger = Ledger(lake.catalog, spec, settings)
         base = table.refresh().current_snapshot()
         ledger.recover(table)
-        batch = choose_batch(files, ledger.batches(), batch_id)
-    if not batch.files:
+        published = ledger.batches()
+        batch = choose_batch(source.units(published, batch_id), published, batch_id)
+    if not sum(file.rows for file in batch.files):
         return IngestReport(batch.id, skipped=True, known_files=batch.known_paths, seconds=steps.seconds)
-    log = open_raw(spark, spec, list(batch.files), settings.s3)
+    log = source.open(batch.files)
 
     def hold(condemned: Condemned, known: Known | None) -> None:
         if condemned.total:
@@ -150,13 +154,15 @@ def bring_in(lake: Lake, table: Table, base: Snapshot | None, batch: Incoming) -
     """One batch from its raw log into the table, on what `base` left. Raises as `run` does."""
     spark, settings, spec, steps = lake.spark, lake.settings, lake.spec, lake.steps
     log = batch.log
-    known = _known(lake, log, base)
+    known = find_stored(lake, log, base)
     with steps.step("narrow", f"Grouping {log.rows:,} rows into requests"):
         # Under `split` a late row's variant is told by its fingerprint, so it is taken even where nobody asks for it.
         check = settings.ingest.check_conflicts or (known is not None and spec.conflict == "split")
-        dedup = Dedup.start(spec, log, check_conflicts=check, known=known)
+        dedup = settle(Dedup.start(spec, log, check_conflicts=check, known=known))
+        known = dedup.known
     branch = audit_branch(batch.batch_id)
     with branch_of(spark, lake.requests, branch, base):
+        refuse_beside(lake.catalog, spec, settings, "ingest")
         dedup, condemned, head = _write(lake, dedup, table, batch, branch)
         with steps.step("audit", "Validating before anything is published"):
             audit(_appended(spark, lake.requests, head), spec).require()
@@ -187,7 +193,7 @@ def bring_in(lake: Lake, table: Table, base: Snapshot | None, batch: Incoming) -
     )
 
 
-def _known(lake: Lake, log: RawLog, base: Snapshot | None) -> Known | None:
+def find_stored(lake: Lake, log: RawLog, base: Snapshot | None) -> Known | None:
     """Requests of the batch that the table holds."""
     if base is None:
         return None
@@ -201,7 +207,7 @@ def _write(lake: Lake, dedup: Dedup, table: Table, batch: Incoming, branch: str)
     steps, target, members = lake.steps, f"{lake.requests}.branch_{branch}", members_json(batch.members)
     with steps.step("judge", "Judging the rows that cannot stay"):
         condemned = _judge(dedup, lake.settings)
-    if dedup.known is not None:
+    if dedup.known is not None and dedup.known.rows:
         with steps.step("delete", f"Taking out {dedup.known.rows:,} requests to write them anew"):
             _take_out(lake, dedup.known, table, branch)
     says = f"Writing {dedup.books.requests:,} requests"
@@ -213,7 +219,7 @@ def _write(lake: Lake, dedup: Dedup, table: Table, batch: Incoming, branch: str)
         if _added(head) == dedup.books.requests:
             return dedup, condemned, head
         with steps.step("redo", "Leaving out requests whose values break a rule"):
-            dedup, changed = dedup.without(_faulty(requests))
+            dedup, changed = dedup.without(faulty(requests))
             condemned = _judge(dedup, lake.settings)
             if not changed:
                 return dedup, condemned, head
@@ -241,18 +247,18 @@ def _judge(dedup: Dedup, settings: Settings) -> Condemned:
     """The condemned rows. Raises BatchRefusedError where the bad ones are too large a share, or nothing is left."""
     condemned = dedup.condemned()
     share, ceiling = condemned.bad / dedup.log.rows, settings.ingest.max_bad_share
-    if share > ceiling or not dedup.books.requests:
+    if share > ceiling or not (dedup.books.requests or (dedup.known is not None and dedup.known.settled)):
         counts = ", ".join(f"{reason} {count:,}" for reason, count in condemned.counts.items())
         examples: dict[str, Row] = {}
         for row in condemned.rows.limit(200).collect():
             examples.setdefault(f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"], row)
         shown = ", ".join(f"{why} at {_place(dedup, row)}" for why, row in list(examples.items())[:5])
-        kind = BatchRefusedError if dedup.books.requests else NothingSoundError
-        raise kind(
+        told = (
             f"{condemned.bad:,} of {dedup.log.rows:,} raw rows ({share:.1%}) would go to quarantine, the ceiling is "
             f"{ceiling:.1%}: nothing was published. Reasons: {counts}. Examples: {shown}. Mend the log or the spec, or "
             f"raise REQLAKE_INGEST__MAX_BAD_SHARE"
         )
+        raise BatchRefusedError(told) if dedup.books.requests else NothingSoundError(told, condemned)
     return condemned
 
 
@@ -272,7 +278,8 @@ def _sound(requests: DataFrame) -> DataFrame:
     return requests.where("_fault IS NULL").drop("_fault", *WINNER)
 
 
-def _faulty(requests: DataFrame) -> DataFrame:
+def faulty(requests: DataFrame) -> DataFrame:
+    """The winners' places and `_fault` of requests whose values break a rule."""
     return requests.where("_fault IS NOT NULL").select(*WINNER, "_fault").persist()
 
 
@@ -300,12 +307,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="spark_jobs.ingest", description="Ingest a raw impression log.")
     parser.add_argument("--spec", required=True, help="the dataset spec, YAML")
     parser.add_argument("--batch-id", help="name of the batch, by default a hash of its files")
-    parser.add_argument("raw", nargs="+", help="Parquet files, folders, globs")
+    parser.add_argument("--table", help="an Iceberg table of the catalog in place of files")
+    parser.add_argument("--from-snapshot", type=int, help="go on after this snapshot of the table; 0: the whole table")
+    parser.add_argument("--to-snapshot", type=int, help="stop at this snapshot of the table")
+    parser.add_argument("raw", nargs="*", help="Parquet, ORC or Avro files, folders, globs")
     given = parser.parse_args(arguments)
+    if bool(given.raw) == (given.table is not None):
+        parser.error("give either raw files or --table")
+    raw = given.raw or TableRange(given.table, given.from_snapshot, given.to_snapshot)
     try:
         settings = load_settings()
         spec = load_spec(given.spec)
-        report = run(session_for(settings), settings, spec, given.raw, batch_id=given.batch_id, progress=_say)
+        report = run(session_for(settings), settings, spec, raw, batch_id=given.batch_id, progress=_say)
     except ReqlakeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -85,8 +85,8 @@ def avro_scan(spark: SparkSession, files: list[RawFile]) -> Scan:
     frames = []
     for root, mine in roots.items():
         reader = spark.read.format("avro").schema(schema)
-        reader = reader.option("basePath", _for_hadoop(spark, root)) if root else reader
-        frames.append(reader.load([_for_hadoop(spark, file.path) for file in mine]))
+        reader = reader.option("basePath", for_hadoop(spark, root)) if root else reader
+        frames.append(reader.load([for_hadoop(spark, file.path) for file in mine]))
     number = F.expr("monotonically_increasing_id() & 8589934591")  # its low 33 bits count within a partition
     rows = [f.select("*", F.col("_metadata.file_path").alias(FILE), number.alias(ROW)) for f in frames]
     frame = rows[0]
@@ -161,7 +161,7 @@ def _parts(file: RawFile) -> list[Part]:
     return [Part(file.uri, file.path, file.format, i, next(firsts), constants) for i in range(len(file.groups))]
 
 
-def _for_hadoop(spark: SparkSession, path: str) -> str:
+def for_hadoop(spark: SparkSession, path: str) -> str:
     """A path as Hadoop reads it. Raises RawDataError for S3 in a session without Hadoop's S3A."""
     if not on_s3(path):
         return f"file://{path}"

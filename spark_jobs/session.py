@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ICEBERG = "1.11.0"
-SPARK = "4.1.4"  # of the constraints; a patch release of pyspark takes another's module
+AVRO = "4.1.1"  # runs on later patches of Spark 4.1, whose own module is not in every mirror
 JARS = (
     f"org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:{ICEBERG}",
     "org.xerial:sqlite-jdbc:3.50.3.0",
     "org.postgresql:postgresql:42.7.7",
+    f"org.apache.spark:spark-avro_2.13:{AVRO}",
 )
 S3_JARS = (f"org.apache.iceberg:iceberg-aws-bundle:{ICEBERG}",)
 EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"

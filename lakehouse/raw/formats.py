@@ -23,6 +23,10 @@ class NotWholeError(RawDataError):
     """A file that is empty or breaks off: damaged, or still being written."""
 
 
+class UnknownFormatError(NotWholeError):
+    """A file that begins as none of the formats does: another kind of file, or one of which too little is there."""
+
+
 @dataclass(frozen=True)
 class Content:
     """A file's format, schema, and the rows of each part that is decoded by itself: row groups, else all in one."""
@@ -45,7 +49,7 @@ def look(place: Place, s3: S3Settings | None = None) -> Content:
         begins = file.read(4)
         kind = next((kind for magic, kind in MAGIC.items() if begins.startswith(magic)), None)
         if kind is None:
-            raise NotWholeError(
+            raise UnknownFormatError(
                 f"{place.path} is not a whole Parquet, ORC or Avro file (it begins as none of them does): write it "
                 f"again, or give a pattern that leaves it out, as in '…/*.parquet'"
             )

@@ -109,13 +109,13 @@ def _on_disk(name: str) -> Iterator[Path]:
     if glob.has_magic(name):
         plain = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(name).parts))
         matches = [Path(p) for p in glob.glob(name, recursive=True)]  # noqa: PTH207
-        found: Iterator[Path] = (match for match in matches if not _passed_over(match.relative_to(plain).parts))
+        found: Iterator[Path] = (match for match in matches if not passed_over(match.relative_to(plain).parts))
     else:
         found = iter([Path(name)])
     for path in found:
         if path.is_dir():
             inside = (p for p in path.rglob("*") if p.is_file())
-            yield from (p.resolve() for p in inside if not _passed_over(p.relative_to(path).parts))
+            yield from (p.resolve() for p in inside if not passed_over(p.relative_to(path).parts))
         elif path.exists():
             yield path.resolve()
         else:
@@ -141,7 +141,7 @@ def _on_s3(name: str, s3: S3Settings | None) -> Iterator[Place]:
     for info in found:
         inside = PurePosixPath(info.path.removeprefix(plain).lstrip("/")).parts
         folders = range(1, len(inside) + 1)  # a pattern may name a folder: then all that lies in it
-        if not _passed_over(inside) and any(_matches(inside[:n], pattern) for n in folders):
+        if not passed_over(inside) and any(_matches(inside[:n], pattern) for n in folders):
             yield _place(system, info)
 
 
@@ -164,7 +164,8 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
-def _passed_over(parts: tuple[str, ...]) -> bool:
+def passed_over(parts: tuple[str, ...]) -> bool:
+    """Whether a path below a folder or a pattern's fixed part is not the log's, or not finished."""
     return any(part.startswith(("_", ".")) for part in parts) or parts[-1].endswith(".tmp")
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lakehouse.errors import RawDataError
+from lakehouse.raw.log import log_files, shared_schema, with_folders
 
 MAX_FILES, MAX_ROWS, MAX_BYTES = 16, 40_000, 256 << 20
 Codes = NDArray[np.uint64]
@@ -133,50 +133,25 @@ def raw_files(raw: str | Path) -> list[Path]:
 
 
 def raw_schema(raw: str | Path) -> pa.Schema:
-    """The schema of a raw log's files together. Raises RawDataError where they disagree or are no Parquet."""
-    schemas = [_open(file).schema_arrow.remove_metadata() for file in raw_files(raw)]
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise RawDataError(
-            f"the files of {raw} disagree on their columns: {error}. Ingest them as two datasets"
-        ) from error
+    """The schema of a raw log's files together. Raises RawDataError where they disagree or are no log's."""
+    return shared_schema(log_files(raw), raw)
 
 
 def read_sample(raw: str | Path, rows: int = MAX_ROWS) -> Sample:
     """Read the first rows of up to 16 files spread over the log. Raises RawDataError for no files or no rows."""
-    files = raw_files(raw)
-    opened = [_open(file) for file in files]
-    total = sum(f.metadata.num_rows for f in opened)
+    files = log_files(raw)
+    total = sum(file.rows for file in files)
     if total == 0:
         raise RawDataError(f"the raw log {raw} has {len(files)} files and no row: nothing can be inferred from it")
-    filled = [f for f in opened if f.metadata.num_rows]
+    schema, filled = shared_schema(files, raw), [file for file in files if file.rows]
     chosen = [filled[i] for i in np.unique(np.linspace(0, len(filled) - 1, min(MAX_FILES, len(filled))).astype(int))]
-    parts = [_head(f, -(-rows // len(chosen)), MAX_BYTES // len(chosen)) for f in chosen]
-    schema = raw_schema(raw)
+    each, most = -(-rows // len(chosen)), MAX_BYTES // len(chosen)
+    parts = [with_folders(file.head(each, most), file, schema) for file in chosen]
     table = pa.concat_tables(
         [part.cast(pa.schema([schema.field(n) for n in part.column_names])) for part in parts],
         promote_options="default",
     )
     return Sample(str(raw), flatten(table), total, len(files))
-
-
-def _open(file: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RawDataError(
-            f"{file} is not a readable Parquet file: {str(error).splitlines()[0]}. Was it written to its end?"
-        ) from error
-
-
-def _head(file: pq.ParquetFile, rows: int, most_bytes: int) -> pa.Table:
-    taken: list[pa.RecordBatch] = []
-    for batch in file.iter_batches(batch_size=min(rows, 1024)):
-        taken.append(batch)
-        if sum(b.num_rows for b in taken) >= rows or sum(b.nbytes for b in taken) >= most_bytes:
-            break
-    return pa.Table.from_batches(taken).slice(0, rows)
 
 
 def flatten(table: pa.Table) -> pa.Table:

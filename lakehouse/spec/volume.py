@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakehouse.raw.log import log_files, open_file
 from lakehouse.spec.advice import Volume, expected
 from lakehouse.spec.dataset import DatasetSpec
 from lakehouse.spec.guess import CONSTANT, EPOCHS, Keys, keys_of
-from lakehouse.spec.sample import Sample, raw_files, read_sample
+from lakehouse.spec.sample import Sample, read_sample
 
 DAY = 86400.0
 
@@ -30,8 +31,11 @@ def measure(sample: Sample, keys: Keys, raw: str | Path) -> Volume:
 def _span_days(keys: Keys, raw: str | Path) -> float:
     """Days between the log's first and last time, by the statistics that its files carry; 0 where they carry none."""
     least, most = np.inf, -np.inf
-    for file in raw_files(raw):
-        metadata = pq.ParquetFile(file).metadata
+    for file in log_files(raw):
+        if file.content.format != "parquet":
+            continue  # PyArrow shows no statistics of ORC
+        with open_file(file) as source:
+            metadata = pq.ParquetFile(source).metadata
         column = next(
             (i for i in range(metadata.num_columns) if metadata.schema.column(i).path == keys.request_ts.column), None
         )

@@ -14,7 +14,7 @@ def check(file: Positional[Path], /, *, raw: str | None = None, growth: float | 
 
     Args:
         file: The spec, a YAML file.
-        raw: A raw log (file, folder or quoted pattern of Parquet) that the spec has to fit.
+        raw: A raw log (Parquet, ORC or Avro: file, folder or quoted pattern, on disk or s3://) that it has to fit.
         growth: Raw rows that are expected a day, to judge the partitioning by.
     """
     from lakehouse.spec import load_spec
@@ -33,7 +33,7 @@ def infer(raw: Positional[str], /, *, name: str | None = None, out_file: Path | 
     """Draft a spec from a raw log's schema and a sample of its rows.
 
     Args:
-        raw: The raw log: a Parquet file, a folder of them, or a quoted pattern.
+        raw: The raw log: a Parquet or ORC file, a folder of them, or a quoted pattern, on disk or s3://.
         name: The dataset's name; else that of the folder.
         out_file: Where to write the draft; else it is printed.
     """

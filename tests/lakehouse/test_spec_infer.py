@@ -137,12 +137,12 @@ def test_a_log_that_tells_too_little_is_refused(
 def test_files_that_cannot_be_read_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(RawDataError, match="neither a file, a folder nor a pattern"):
         infer_spec(tmp_path / "nothing")
-    with pytest.raises(RawDataError, match=r"no \.parquet files"):
+    with pytest.raises(RawDataError, match=r"holds no files"):
         infer_spec(tmp_path)
     folder = write(tmp_path / "log", raw_log(SPECS["feed"]))
     whole = (folder / "part.parquet").read_bytes()
     (folder / "cut.parquet").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RawDataError, match=r"cut\.parquet is not a readable Parquet file"):
+    with pytest.raises(RawDataError, match=r"cut\.parquet is not a whole Parquet file"):
         infer_spec(folder)
 
 
