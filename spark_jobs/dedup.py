@@ -49,8 +49,9 @@ class Books:
             total(F.col("_conflicting")).alias("conflicting"),
             total(late + reaching + losing).alias("condemned"),
         ).collect()[0]
-        books, stored = cls(**row.asDict()), known.candidates if known else 0
-        return replace(books, rows=books.rows - stored, accepted=books.accepted - stored)
+        books, stored, settled = cls(**row.asDict()), known.candidates if known else 0, known.settled if known else 0
+        rows, duplicates = books.rows - stored + settled, books.duplicates + settled
+        return replace(books, rows=rows, accepted=books.accepted - stored, duplicates=duplicates)
 
 
 @dataclass(frozen=True)

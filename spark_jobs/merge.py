@@ -9,6 +9,7 @@ published at once. Only keys of touched partitions are read to find them, and no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lakehouse.spec import DatasetSpec
@@ -29,9 +30,10 @@ TOUCHED_VIEW = "reqlake_touched_requests"
 class Known:
     """Requests of a batch that the table holds already, as of one snapshot.
 
-    `keys`: theirs, with `_after`: rows of the batch before that are out of reach. `stored`: their rows, every column.
-    `narrow`: their candidates as narrow rows. `rows`, `candidates`: how many. `where`: Spark SQL of the partitions
-    that may hold them.
+    `keys`: theirs, with `_opened`, their time, and `_after`: rows of the batch before that are out of reach. `stored`:
+    their rows, every column. `narrow`: their candidates as narrow rows. `rows`, `candidates`: how many. `where`: Spark
+    SQL of the partitions that hold them. `cached`: what `release` drops. `settled`: duplicates of the batch whose
+    requests do not change, and are not among these any more (spark_jobs/settle.py).
     """
 
     spec: DatasetSpec
@@ -43,6 +45,8 @@ class Known:
     narrow: DataFrame
     rows: int
     candidates: int
+    cached: tuple[DataFrame, ...]
+    settled: int = 0
 
     @property
     def place(self) -> str:
@@ -61,7 +65,7 @@ class Known:
         told = rows.join(F.broadcast(self.keys), KEY, "left")
         far = F.struct(F.lit(SPAN).alias("reason"), F.lit("request_ts").alias("column"))
         fault = F.coalesce("_fault", F.when(F.col("request_ts") < F.col("_after"), far))
-        return told.withColumn("_fault", fault).drop("_after").unionByName(self.narrow)
+        return told.withColumn("_fault", fault).drop("_after", "_opened").unionByName(self.narrow)
 
     def complete(self, groups: DataFrame) -> DataFrame:
         """Rows of the request table for groups whose features a stored row supplies, with its place and `_fault`."""
@@ -112,43 +116,46 @@ class Known:
 
     def release(self) -> None:
         """Drop what was cached."""
-        self.narrow.unpersist()
+        for frame in self.cached:
+            frame.unpersist()
 
 
 def find_known(spark: SparkSession, spec: DatasetSpec, batch: DataFrame, table: str, snapshot_id: int) -> Known | None:
     """The requests of a batch that the table holds; None where there are none.
 
-    `batch` has user_id, request_id and request_ts of its rows; `table` is named with its catalog.
+    `batch` has user_id, request_id and request_ts of its rows; `table` is named with its catalog. They are looked for by
+    their keys alone, in the periods within `key_horizon` of the batch's rows.
     """
     from pyspark.sql import functions as F
 
+    catalog = table.split(".", maxsplit=1)[0]
     batch = batch.dropna().distinct().persist()
-    where = touched_partitions(spec, batch, table.split(".", maxsplit=1)[0])
-    frame = spark.read.option("versionAsOf", str(snapshot_id)).table(table).where(where)
-    met = frame.select(*KEY, "request_ts").join(batch.select(*KEY).distinct(), KEY, "left_semi")
-    after = F.timestamp_micros(F.unix_micros(F.min("request_ts")) - F.lit(_micros(spec)))
-    found = met.groupBy(*KEY).agg(after.alias("_after"), F.count("*").alias("_n")).persist()
-    rows = found.agg(F.sum("_n")).collect()[0][0]
+    frame = spark.read.option("versionAsOf", str(snapshot_id)).table(table)
+    near = frame.where(touched_partitions(spec, batch, catalog, max(spec.key_horizon, spec.request_span)))
+    met = near.select(*KEY, "request_ts").join(batch.select(*KEY).distinct(), KEY, "left_semi").persist()
+    rows = met.count()
     batch.unpersist()
     if not rows:
-        found.unpersist()
+        met.unpersist()
         return None
-    keys = found.drop("_n")
-    stored = frame.join(F.broadcast(keys.select(*KEY)), KEY, "left_semi")
+    where = touched_partitions(spec, met, catalog, timedelta(0))
+    after = F.timestamp_micros(F.unix_micros("_opened") - F.lit(_micros(spec)))
+    keys = met.groupBy(*KEY).agg(F.min("request_ts").alias("_opened")).withColumn("_after", after)
+    stored = frame.where(where).join(F.broadcast(keys.select(*KEY)), KEY, "left_semi")
     newest = newest_event(spec)
     if spec.conflict != "split" and newest is not None:
         ends = stored.select(*KEY, F.timestamp_micros(F.unix_micros(newest) + 1).alias("_ends"))
-        keys = keys.join(ends, KEY).select(*KEY, F.greatest("_after", "_ends").alias("_after"))
+        keys = keys.join(ends, KEY).select(*KEY, "_opened", F.greatest("_after", "_ends").alias("_after"))
     narrow = _narrow(spec, stored).persist()
-    return Known(spec, table, snapshot_id, where, keys, stored, narrow, int(rows), narrow.count())
+    return Known(spec, table, snapshot_id, where, keys, stored, narrow, rows, narrow.count(), (met, narrow))
 
 
 def _micros(spec: DatasetSpec) -> int:
     return int(spec.request_span.total_seconds() * 1_000_000)
 
 
-def touched_partitions(spec: DatasetSpec, batch: DataFrame, catalog: str) -> str:
-    """Spark SQL of the partitions that may hold a row's request: its bucket, and periods within `request_span`."""
+def touched_partitions(spec: DatasetSpec, batch: DataFrame, catalog: str, reach: timedelta) -> str:
+    """Spark SQL of the partitions that may hold a row's request: its bucket, and periods within `reach` of its time."""
     from pyspark.sql import functions as F
 
     buckets, grain = spec.partition.buckets, spec.partition.grain
@@ -156,7 +163,7 @@ def touched_partitions(spec: DatasetSpec, batch: DataFrame, catalog: str) -> str
     if grain == "none":
         found = batch.select(bucket).distinct().collect()
         return _in_buckets({row["bucket"] for row in found}, buckets, catalog)
-    span = F.make_dt_interval(secs=F.lit(spec.request_span.total_seconds()))
+    span = F.make_dt_interval(secs=F.lit(reach.total_seconds()))
     first, last = (F.date_trunc(grain, at) for at in (F.col("request_ts") - span, F.col("request_ts") + span))
     after = last + F.expr(f"INTERVAL 1 {grain}")
     rows = batch.select(bucket, first.cast("string").alias("a"), after.cast("string").alias("b")).distinct().collect()

@@ -92,6 +92,9 @@ class DatasetSpec(Part):
         "item", description="`position` where an item may be shown twice"
     )
     request_span: Duration = Field(timedelta(hours=6), description="how far apart rows of one request may lie")
+    key_horizon: Duration = Field(
+        timedelta(days=7), description="how far from a row's time its request is looked for, to tell ids used again"
+    )
     label_horizon: Duration = Field(timedelta(days=7), description="how long a label may come after its impression")
     partition: Partition = Field(Partition(), description="how the table is cut into files")
     embeddings: dict[Name, EmbeddingTable] = Field({}, description="tables that id features are looked up in, by name")
@@ -198,7 +201,17 @@ class DatasetSpec(Part):
             raise KeyError(f"no column {name!r} in {self.name}.{nearest(name, self._columns)}")
         return self._columns[name]
 
-    def table(self, kind: Literal["requests", "quarantine", "ledger", "events", "scores", "ids"] = "requests") -> str:
+    @property
+    def timed_labels(self) -> tuple[str, ...]:
+        """Labels whose time is known: of two values of one impression, the one of the greater (time, hash) stands."""
+        return tuple(name for name, label in self.labels.items() if label.time is not None)
+
+    def table(
+        self,
+        kind: Literal[
+            "requests", "quarantine", "ledger", "events", "scores", "ids", "pending_labels"
+        ] = "requests",
+    ) -> str:
         """`<namespace>.<dataset>_<kind>`."""
         return f"{self.namespace}.{self.name}_{kind}"
 
