@@ -237,7 +237,8 @@ def _is_clean(table: Table, snapshot_id: int) -> bool:
 
 
 def _drop(table: Table, name: str, erasing: Erasing) -> None:
-    if "reqlake.spec" in table.properties and not name.startswith(READER):
+    own = "reqlake.spec" in table.properties and ".".join(table.name()) == table_spec(table).table()
+    if own and not name.startswith(READER):  # the table of before a rebucket has tags, but is nobody's training set
         drop_tag(erasing.catalog, table_spec(table), erasing.settings, name)
     else:
         erasing.spark.sql(f"ALTER TABLE {erasing.in_spark(table)} DROP TAG IF EXISTS `{name}`")

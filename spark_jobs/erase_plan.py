@@ -14,6 +14,7 @@ from lakehouse.sample import SAMPLE
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
+from lakehouse.upkeep.relayout import former_uuids, uuid_of
 from lakehouse.upkeep.traces import Wanted, raw_names
 from spark_jobs.erase_users import Users
 from spark_jobs.orphans import dataset_tables
@@ -45,11 +46,12 @@ def tables_of(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> list[T
     """The dataset's tables, and those of samples that were taken from it."""
     tables = dataset_tables(catalog, spec, settings)
     mine = {t.name() for t in tables}
-    uuid = str(catalog.load_table(spec.table()).metadata.table_uuid)
+    requests = catalog.load_table(spec.table())
+    uuids = (uuid_of(requests), *former_uuids(requests))
     for name in table_names(catalog, spec.namespace):
         if name.endswith("_requests") and tuple(name.split(".")) not in mine:
             other = catalog.load_table(name)
-            if any(_summary(s).get(SAMPLE, "").startswith(uuid) for s in other.metadata.snapshots):
+            if any(_summary(s).get(SAMPLE, "").startswith(uuids) for s in other.metadata.snapshots):
                 tables += dataset_tables(catalog, table_spec(other), settings)
     return tables
 

@@ -182,7 +182,7 @@ def _finish(building: Building) -> None:
     read_with(building, source.metadata.current_schema_id)
     kept = {state.snapshot_id for state in states_of(source)}
     pairs = {old: new for old, new in building.record.snapshots.items() if old in kept}
-    heads = tuple(t.metadata.current_snapshot_id for t in (source, table))
+    heads = (source.metadata.current_snapshot_id, table.metadata.current_snapshot_id)
     record = replace(building.record, snapshots=pairs, heads=heads, ready=True)
     told = carried(source, with_layout(table_spec(source), table_spec(table).partition))
     told |= {RECORD: record.to_json()} | successors(pairs)

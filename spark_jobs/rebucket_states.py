@@ -18,7 +18,6 @@ from pyiceberg.table.update.snapshot import ManageSnapshots
 from pyiceberg.transforms import BucketTransform, DayTransform, MonthTransform, YearTransform
 
 from lakehouse.catalog import catalog_errors
-from lakehouse.schema import GRAINS
 from lakehouse.settings import Settings
 from lakehouse.tags.sets import MAP, READER, Pinned
 from lakehouse.upkeep.health import live_files, partition_condition, time_span
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 STATE = "reqlake.rebucket-state"
-FUNCTIONS = {DayTransform: "days", MonthTransform: "months", YearTransform: "years"}
+FUNCTIONS: dict[type[Any], str] = {DayTransform: "days", MonthTransform: "months", YearTransform: "years"}
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def _groups(table: Table, partitions: list[tuple[Any, ...]]) -> list[list[tuple[
 
     The source is scanned once a group, and only periods prune its files: a period is never scanned twice.
     """
-    timed = bool(table.spec().fields) and type(table.spec().fields[0].transform) in map(type, GRAINS.values())
+    timed = type(table.spec().fields[0].transform) in FUNCTIONS
     found: list[list[tuple[Any, ...]]] = []
     last: Any = None
     for partition in partitions:
@@ -259,6 +258,6 @@ def _set_of(building: Building, state: State, snapshot_id: int) -> str:
     text = building.source.properties.get(MAP + state.name)
     snapshot = building.source.snapshot_by_id(state.snapshot_id)
     made = datetime.fromtimestamp((snapshot.timestamp_ms if snapshot else 0) / 1000, UTC)
-    told = json.loads(text) if text else {"tables": {}, "created": made.isoformat()}
+    told: dict[str, Any] = json.loads(text) if text else {"tables": {}, "created": made.isoformat()}
     told["tables"][building.final_name] = asdict(Pinned(uuid_of(building.table), snapshot_id, state.schema_id))
     return json.dumps(told, separators=(",", ":"))
