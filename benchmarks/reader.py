@@ -131,7 +131,7 @@ def pyiceberg(planned: Reader) -> int:
     decode = Decoder(planned.layout, sequence_siblings(planned.spec, planned.table.schema()))
     done = 0
     for chunk in planned.table.scan(
-        selected_fields=names, snapshot_id=planned.plan.snapshot_id
+        selected_fields=names, snapshot_id=planned.sources[0].snapshot_id
     ).to_arrow_batch_reader():
         table = pa.Table.from_batches([chunk])
         table = table.cast(pa.schema([pa.field(f.name, _small(f.type)) for f in table.schema]))

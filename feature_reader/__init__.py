@@ -15,6 +15,7 @@ from feature_reader.measure import BenchReport, BenchRow, bench
 from feature_reader.origins import trace
 from feature_reader.plan import Plan, ReadUnit
 from feature_reader.reader import Reader
+from feature_reader.sources import Source
 from feature_reader.stats import ReaderStats
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ReaderError",
     "ReaderStats",
     "RequestBatch",
+    "Source",
     "StateError",
     "UnsupportedError",
     "bench",

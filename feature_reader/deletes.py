@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, FileFormat
 from pyiceberg.table import FileScanTask
 from pyiceberg.table.deletion_vector import deletion_vectors_from_puffin_file
@@ -20,10 +19,11 @@ from pyiceberg.table.puffin import PuffinFile
 
 from feature_reader.columns import view
 from feature_reader.errors import UnsupportedError
-from feature_reader.files import bare_path, file_errors, retried
+from feature_reader.files import bare_path
+from feature_reader.storage import Storage, file_errors
 
 
-def deleted_rows(io: FileIO, tasks: Iterable[FileScanTask], pool: ThreadPoolExecutor) -> dict[str, np.ndarray]:
+def deleted_rows(storage: Storage, tasks: Iterable[FileScanTask], pool: ThreadPoolExecutor) -> dict[str, np.ndarray]:
     """Data file (bare path) to its deleted row numbers, sorted, by the delete files that apply to it."""
     wanted: dict[str, set[str]] = {}
     files: dict[str, DataFile] = {}
@@ -32,33 +32,33 @@ def deleted_rows(io: FileIO, tasks: Iterable[FileScanTask], pool: ThreadPoolExec
             files[delete.file_path] = delete
             wanted.setdefault(delete.file_path, set()).add(bare_path(task.file.file_path))
     found: dict[str, list[np.ndarray]] = {}
-    for path, positions in zip(files, pool.map(lambda f: _positions(io, f), files.values()), strict=True):
+    for path, positions in zip(files, pool.map(lambda f: _positions(storage, f), files.values()), strict=True):
         for data_file, rows in positions.items():
             if data_file in wanted[path]:
                 found.setdefault(data_file, []).append(rows)
     return {data_file: np.unique(np.concatenate(parts)) for data_file, parts in found.items()}
 
 
-def _positions(io: FileIO, delete: DataFile) -> dict[str, np.ndarray]:
+def _positions(storage: Storage, delete: DataFile) -> dict[str, np.ndarray]:
     path = delete.file_path
     with file_errors(path):
         if delete.file_format == FileFormat.PARQUET:
-            return _by_file(retried(lambda: _read_parquet(io, path)))
+            return _by_file(storage.retried(lambda: _read_parquet(storage, path)))
         if delete.file_format == FileFormat.PUFFIN:
-            vectors = deletion_vectors_from_puffin_file(PuffinFile(retried(lambda: _read_bytes(io, path))))
+            vectors = deletion_vectors_from_puffin_file(PuffinFile(storage.retried(lambda: _read_bytes(storage, path))))
             return {bare_path(v.referenced_data_file): v.to_vector().to_numpy().astype(np.int64) for v in vectors}
     raise UnsupportedError(
         f"delete file {path} is {delete.file_format.name}: only Parquet and deletion vectors are applied"
     )
 
 
-def _read_parquet(io: FileIO, path: str) -> pa.Table:
-    with io.new_input(path).open() as source:
+def _read_parquet(storage: Storage, path: str) -> pa.Table:
+    with storage.new_input(path).open() as source:
         return pq.read_table(source, columns=["file_path", "pos"], read_dictionary=["file_path"], use_threads=False)
 
 
-def _read_bytes(io: FileIO, path: str) -> bytes:
-    with io.new_input(path).open() as source:
+def _read_bytes(storage: Storage, path: str) -> bytes:
+    with storage.new_input(path).open() as source:
         return bytes(source.read())
 
 

@@ -6,24 +6,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.io import FileIO
 from pyiceberg.table.name_mapping import NameMapping
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from feature_reader.errors import DataFileError
 from feature_reader.footers import Footer, Footers
+from feature_reader.storage import Storage, file_errors
 
 FOOTERS_KEPT = 64
-ATTEMPTS = 3
 STREAM_BUFFER, REMOTE_BUFFER = 64 << 10, 1 << 20  # read at once of each column while a row group is gone through
 MEASURED_BYTES = 8 << 20  # of a column whose lists are measured: more is gone through in parts
 PAGE_BYTES = 1 << 20  # what Iceberg's writers make a page of
-T = TypeVar("T")
 
 
 def bare_path(path: str) -> str:
@@ -42,15 +38,15 @@ def is_local(path: str) -> bool:
 class DataFiles:
     """Opens a table's data files. Safe to use from several threads; keeps no file open between calls."""
 
-    def __init__(self, io: FileIO, mapping: NameMapping | None) -> None:
-        self._io = io
+    def __init__(self, storage: Storage, mapping: NameMapping | None) -> None:
+        self.storage = storage
         self._mapping = mapping
-        self._reader = Footers(io, mapping)
+        self._reader = Footers(storage, mapping)
         self._footers: OrderedDict[str, Footer] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return DataFiles, (self._io, self._mapping)
+        return DataFiles, (self.storage, self._mapping)
 
     def footer(self, path: str) -> Footer:
         """A file's footer, from memory where it was read lately."""
@@ -59,7 +55,7 @@ class DataFiles:
                 self._footers.move_to_end(path)
                 return self._footers[path]
         with file_errors(path):
-            found = retried(lambda: self._reader.read(path))
+            found = self.storage.retried(lambda: self._reader.read(path))
         with self._lock:
             self._footers[path] = found
             if len(self._footers) > FOOTERS_KEPT:
@@ -72,7 +68,7 @@ class DataFiles:
 
         def once() -> pa.Table:
             with (
-                self._io.new_input(path).open() as source,
+                self.storage.new_input(path).open() as source,
                 pq.ParquetFile(
                     source,
                     metadata=footer.metadata,
@@ -83,7 +79,7 @@ class DataFiles:
                 return file.read_row_group(row_group, columns=columns, use_threads=False)
 
         with file_errors(path):
-            return retried(once)
+            return self.storage.retried(once)
 
     def measure(
         self, path: str, row_group: int, columns: list[str], measure: Callable[[pa.Table], np.ndarray]
@@ -102,14 +98,14 @@ class DataFiles:
                 return np.concatenate([measure(pa.Table.from_batches([batch])) for batch in batches])
 
         with file_errors(path):
-            return retried(once)
+            return self.storage.retried(once)
 
     @contextmanager
     def streaming(self, path: str) -> Iterator[pq.ParquetFile]:
         """The file for going through a row group with little of it in memory; raises what reading raises."""
         footer = self.footer(path)
         with (
-            self._io.new_input(path).open() as source,
+            self.storage.new_input(path).open() as source,
             pq.ParquetFile(
                 source,
                 metadata=footer.metadata,
@@ -128,40 +124,3 @@ def streaming_bytes(footer: Footer, row_group: int, columns: list[str], path: st
     return sum(
         min(buffer, c.total_compressed_size) + min(2 * PAGE_BYTES, 2 * c.total_uncompressed_size) for c in leaves
     )
-
-
-def retried(read: Callable[[], T]) -> T:
-    """The result of `read`, tried again with growing pauses where an I/O error may pass."""
-    try:
-        return read()
-    except OSError as error:
-        if not is_transient(error):
-            raise
-    return Retrying(
-        stop=stop_after_attempt(ATTEMPTS - 1),
-        wait=wait_random_exponential(multiplier=0.1, max=2),
-        retry=retry_if_exception(is_transient),
-        reraise=True,
-    )(read)
-
-
-@contextmanager
-def file_errors(path: str) -> Iterator[None]:
-    """Turn what reading raises into one DataFileError that names the file and the likely cause."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataFileError(
-            f"the snapshot's file {path} is not there: it was removed by hand or its snapshot was expired while "
-            "being read. Tag the snapshot that you train on, or read a newer one"
-        ) from error
-    except pa.ArrowInvalid as error:
-        raise DataFileError(f"{path} is not readable Parquet, is it truncated? {error}") from error
-    except OSError as error:
-        raise DataFileError(f"cannot read {path} after {ATTEMPTS} attempts: {error}") from error
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether trying again may help: an I/O error other than a file that is not there or not ours."""
-    lasting = (FileNotFoundError, PermissionError, IsADirectoryError)
-    return isinstance(error, OSError) and not isinstance(error, lasting)

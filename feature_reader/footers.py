@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.io import FileIO
 from pyiceberg.table.name_mapping import NameMapping
 
 from feature_reader.errors import UnsupportedError
+from feature_reader.storage import Storage
 
 TAIL = 32 << 10  # bytes of a file's end that are read at once: the footers of some hundred column chunks
 SCHEMAS_KEPT = 8
@@ -38,10 +38,10 @@ class Footer:
 
 
 class Footers:
-    """Reads footers through a table's FileIO. Safe to use from several threads."""
+    """Reads footers from a table's storage. Safe to use from several threads."""
 
-    def __init__(self, io: FileIO, mapping: NameMapping | None) -> None:
-        self._io, self._mapping = io, mapping
+    def __init__(self, storage: Storage, mapping: NameMapping | None) -> None:
+        self._storage, self._mapping = storage, mapping
         self._known: list[Footer] = []
         self._lock = threading.Lock()
 
@@ -58,7 +58,7 @@ class Footers:
 
     def _quick(self, path: str) -> pq.FileMetaData | None:
         """The metadata from the file's last bytes; None where only the slow way can tell what is wrong."""
-        with self._io.new_input(path).open() as source:
+        with self._storage.new_input(path).open() as source:
             size = source.size()  # type: ignore[attr-defined]
             tail = source.read_at(min(TAIL, size), max(0, size - TAIL))  # type: ignore[attr-defined]
         length = int.from_bytes(tail[-8:-4], "little")
@@ -71,7 +71,7 @@ class Footers:
             return None
 
     def _whole(self, path: str) -> Footer:
-        with self._io.new_input(path).open() as source, pq.ParquetFile(source) as file:
+        with self._storage.new_input(path).open() as source, pq.ParquetFile(source) as file:
             metadata, schema = file.metadata, file.schema_arrow
         present = {int(f.metadata[FIELD_ID]): f.name for f in schema if f.metadata and FIELD_ID in f.metadata}
         if not present:

@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 from feature_reader.batch import RequestBatch
 from feature_reader.errors import MemoryBoundError, ReaderError
 from feature_reader.reader import Reader
+from feature_reader.sources import Source
 
 Bound = Literal["disk", "decode", "collate", "consumer"]
 
@@ -45,7 +46,7 @@ class BenchReport:
 
 
 def bench(
-    table: Table,
+    table: Table | Sequence[Table | Source],
     *,
     threads: Sequence[int] | None = None,
     windows: Sequence[int] = (1, 4, 8),
@@ -64,7 +65,9 @@ def bench(
     for window in windows:
         reader = Reader(table, window=window, **options)
         if reader.plan.requests == 0:
-            raise ReaderError(f"{'.'.join(table.name())} has no requests to read under these options")
+            raise ReaderError(
+                f"{', '.join(s.label for s in reader.sources)} has no requests to read under these options"
+            )
         for count in threads:
             reader.threads = count
             reader.epoch = 0
@@ -117,8 +120,9 @@ def _compressed_bytes(reader: Reader) -> int:
 
 def _raw_bytes_per_s(reader: Reader) -> float:
     """Bytes per second of reading a file without decoding it."""
-    path = reader.plan.files[reader.plan.units[0].file]
+    unit = reader.plan.units[0]
+    path = reader.plan.files[unit.file]
     start = perf_counter()
-    with reader.table.io.new_input(path).open() as source:
+    with reader.source_of(unit).table.io.new_input(path).open() as source:
         size = len(source.read())
     return max(1, size) / max(1e-6, perf_counter() - start)

@@ -27,10 +27,14 @@ def while_decoding(decoded_bytes: int) -> int:
     return int(DECODING * decoded_bytes)
 
 
-def widest_window(units: Sequence[ReadUnit], memory_bytes: int) -> int:
-    """The most units, up to the default, of which the largest take half of the memory bound while they are decoded."""
+def widest_window(units: Sequence[ReadUnit], batch: int, memory_bytes: int) -> int:
+    """The most units, up to the default, of which the largest take half of the memory bound while they are decoded.
+
+    Fewer where batches (of `batch` bytes each) leave less than that half.
+    """
     largest = max((u.decoded_bytes for u in units), default=1)
-    return max(1, min(DEFAULT_WINDOW, (memory_bytes // 2 - while_decoding(largest)) // max(1, largest) + 1))
+    room = min(memory_bytes // 2, memory_bytes - (2 + IN_HAND) * batch)
+    return max(1, min(DEFAULT_WINDOW, (room - while_decoding(largest)) // max(1, largest) + 1))
 
 
 def batch_bytes(units: Sequence[ReadUnit], batch_size: int, *, sized: bool) -> int:

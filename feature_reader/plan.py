@@ -29,6 +29,7 @@ from feature_reader.errors import UnsupportedError
 from feature_reader.files import DataFiles, bare_path, is_local
 from feature_reader.filters import RowFilter
 from feature_reader.sizes import unit_size
+from feature_reader.storage import file_errors
 
 FOOTER_THREADS = 8  # where a footer waits for a network or a filter is read; else parsing holds the GIL
 FILES_AT_ONCE = 16  # of one task of a thread
@@ -59,15 +60,17 @@ class ReadUnit:
 
 @dataclass(frozen=True)
 class Plan:
-    """The units of one snapshot under one filter; empty units are left out."""
+    """The units of a snapshot, or of one of each table, under one filter; empty units are left out."""
 
-    snapshot_id: int | None
+    snapshot_ids: tuple[int | None, ...]
     files: tuple[str, ...]
     units: tuple[ReadUnit, ...]
     deleted: int
     """Requests that delete files remove."""
     filtered: int
     """Requests that the row filter drops inside the files that it does not prune."""
+    tables: tuple[int, ...] = ()
+    """Which of the reader's tables each file is of."""
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -86,8 +89,8 @@ class Plan:
 
     @cached_property
     def hash(self) -> str:
-        """Names the order: SHA-256 (16 hex digits) over snapshot, files, row groups and the rows kept of each."""
-        digest = hashlib.sha256(str(self.snapshot_id).encode())
+        """Names the order: SHA-256 (16 hex digits) over snapshots, files, row groups and the rows kept of each."""
+        digest = hashlib.sha256(", ".join(map(str, self.snapshot_ids)).encode())
         for unit in self.units:
             digest.update(f"\n{bare_path(self.files[unit.file])} {unit.row_group} {unit.rows}".encode())
             if unit.keep is not None:
@@ -110,13 +113,13 @@ class Planner:
     def plan(self, snapshot_id: int | None) -> Plan:
         """Plan a snapshot. Raises DataFileError for an unreadable file, UnsupportedError for equality deletes."""
         if snapshot_id is None:
-            return Plan(None, (), (), 0, 0)
+            return Plan((None,), (), (), 0, 0)
         user = self.schema.find_field("user_id")
         tasks = sorted(self.tasks(snapshot_id), key=lambda t: _sort_key(t.file, user))
         paths = tuple(t.file.file_path for t in tasks)
         local = self.row_filter.is_always_true and not self.measured and all(is_local(path) for path in paths)
         with ThreadPoolExecutor(1 if local else FOOTER_THREADS, thread_name_prefix="reqlake-plan") as pool:
-            gone = deleted_rows(self.table.io, tasks, pool)
+            gone = deleted_rows(self.files.storage, tasks, pool)
 
             def some(part: range) -> list[tuple[list[ReadUnit], int, int]]:
                 return [self._units(i, paths[i], gone.get(bare_path(paths[i]), NO_ROWS)) for i in part]
@@ -124,7 +127,7 @@ class Planner:
             parts = [range(i, min(i + FILES_AT_ONCE, len(tasks))) for i in range(0, len(tasks), FILES_AT_ONCE)]
             planned = [file for part in pool.map(some, parts) for file in part]
         return Plan(
-            snapshot_id,
+            (snapshot_id,),
             paths,
             tuple(u for units, _, _ in planned for u in units if u.requests),
             sum(deleted for _, deleted, _ in planned),
@@ -133,9 +136,15 @@ class Planner:
 
     def tasks(self, snapshot_id: int) -> list[FileScanTask]:
         """The data files that the filter does not prune, each with its delete files, in no certain order."""
-        scan = self.table.scan(row_filter=self.row_filter.expression, snapshot_id=snapshot_id)
+        storage = self.files.storage
+
+        def once() -> list[FileScanTask]:
+            scan = storage.table.scan(row_filter=self.row_filter.expression, snapshot_id=snapshot_id)
+            return list(scan.plan_files())
+
         try:
-            tasks = list(scan.plan_files())
+            with file_errors(f"{self.table.metadata_location}, snapshot {snapshot_id}"):
+                tasks = storage.retried(once)
         except ValueError as error:
             if "equality deletes" not in str(error):
                 raise

@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, Literal
 
-from pyiceberg.catalog.noop import NoopCatalog
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression
-from pyiceberg.schema import Schema
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from feature_reader.batch import Position, RequestBatch
-from feature_reader.decode import Decoder
 from feature_reader.errors import ReaderError, StateError
-from feature_reader.files import DataFiles, streaming_bytes
-from feature_reader.filters import RowFilter
+from feature_reader.files import streaming_bytes
 from feature_reader.flat import FlatReader, FlatSource
-from feature_reader.layout import build_layout, measured_lists, sequence_siblings
 from feature_reader.memory import batch_bytes, divide, widest_window
-from feature_reader.options import batch_unit, check_positive, pinned_schema, pinned_snapshot
+from feature_reader.options import batch_unit, check_positive
 from feature_reader.order import Order
 from feature_reader.pipeline import Pipeline
-from feature_reader.plan import Plan, Planner, ReadUnit
+from feature_reader.plan import Plan, ReadUnit
 from feature_reader.schedule import Share, Slice, Steps, shares, sized_bounds, step_bounds
 from feature_reader.slices import SliceReader, sliced
+from feature_reader.sources import PinnedSource, Source, open_sources, plan_sources
 from feature_reader.state import ReaderState
 from feature_reader.stats import ReaderStats
+from feature_reader.storage import Credentials
 from lakehouse.catalog import open_catalog
-from lakehouse.schema import open_request_table, table_spec
+from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 
@@ -43,12 +40,13 @@ log = logging.getLogger(__name__)
 
 
 class Reader:
-    """Batches of one snapshot of a request table.
+    """Batches of one snapshot of a request table, or of one of each of several.
 
     `for batch in reader` goes through the rest of the epoch that the reader stands in; at its end the reader stands at
     the start of the next. `state_dict()` is where the next iteration begins, also after a `break`.
 
-    table           a PyIceberg table that reqlake made; its spec says what the columns are
+    table           a PyIceberg table that reqlake made; its spec says what the columns are. Or a list of such tables
+                    and of `Source`s (a table at a tag, snapshot or schema of its own), which have the same columns
     columns         names of the columns to read (a sequence's fields by themselves); every column a model wants if None
     batch_requests  requests of a rank's batch; or, instead of them, at most so many
     batch_candidates, batch_tokens  candidates, or events of all sequences and candidates together (the steps of an
@@ -56,20 +54,22 @@ class Reader:
     seed, shuffle   fix the order, together with epoch, snapshot and `window`
     window          read units (row groups) that are shuffled together; by default up to 8, fewer if memory_bytes is low
     row_filter      PyIceberg expression or text, `"request_ts < '2026-01-01T00:00:00+00:00'"`; applied exactly
-    snapshot_id, tag  what to read instead of the current snapshot
+    snapshot_id, tag  what to read instead of the current snapshot; of several tables the tag of each
     rank, world_size  which share of each global batch; every rank makes the same number of steps
     threads         threads that read, decode and gather
     memory_bytes    bound on decoded bytes in units and batches that wait, per reader
     tail            what becomes of the requests that do not fill the last global batch: `pad` gives shorter batches
                     (a rank that has none repeats one request with weight 0), `drop` leaves them out, `wrap` takes the
                     first requests of the epoch again. `drop_last=True` is short for `drop`.
+    credentials     gives storage properties anew (`s3.access-key-id`, …) when those in use are refused, as after they
+                    expired; without it the table is loaded anew, for catalogs that vend credentials
 
     Raises ReaderError and its kind (feature_reader.errors), TableMissingError for an unknown snapshot or tag.
     """
 
     def __init__(
         self,
-        table: Table,
+        table: Table | Sequence[Table | Source],
         *,
         columns: Iterable[str] | None = None,
         batch_requests: int | None = None,
@@ -88,6 +88,7 @@ class Reader:
         memory_bytes: int = 1 << 30,
         tail: Tail = "pad",
         drop_last: bool = False,
+        credentials: Credentials | None = None,
     ) -> None:
         check_positive(world_size=world_size, threads=threads, memory_bytes=memory_bytes)
         self.batch_by, self.batch_size = batch_unit(
@@ -103,25 +104,24 @@ class Reader:
             raise ReaderError(
                 f"tail 'wrap' with batch_{self.batch_by}: only batches of requests wrap, write 'pad' or 'drop'"
             )
-        self.table = table
-        self.spec = table_spec(table)
+        self.sources = open_sources(
+            table,
+            tag=tag,
+            snapshot_id=snapshot_id,
+            schema_id=schema_id,
+            columns=columns,
+            row_filter=row_filter,
+            batch_by=self.batch_by,
+            credentials=credentials,
+        )
+        first = self.sources[0]
+        self.table, self.spec, self.layout = first.table, first.spec, first.layout
         self.seed, self.shuffle = seed, shuffle
         self.share = Share(rank, world_size)
         self.threads, self.memory_bytes = threads, memory_bytes
         self.tail: Tail = "drop" if drop_last else tail
         self.stats = ReaderStats()
-        schema = pinned_schema(table, schema_id)
-        self._schema_id = schema.schema_id
-        self.layout = build_layout(self.spec, schema, columns)
-        self._filter = RowFilter(row_filter if row_filter is not None else AlwaysTrue(), schema)
-        self._pinned = snapshot_id is not None or tag is not None
-        self._snapshot_id = pinned_snapshot(table, snapshot_id, tag)
         self._window = window
-        self._files = DataFiles(table.io, table.name_mapping())
-        siblings = sequence_siblings(self.spec, schema)
-        self._decoder = Decoder(self.layout, siblings)
-        self._measured = measured_lists(self.batch_by, schema, siblings)
-        self._planner = self._make_planner(schema)
         self._plan: Plan | None = None
         self._epoch = self._consumed = 0
         self._iteration: weakref.ref[Generator[RequestBatch, None, None]] | None = None
@@ -141,18 +141,13 @@ class Reader:
         return FlatReader(source, spec, **options)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For worker processes: planned, and with a table that can be read but knows no catalog."""
+        """For worker processes: planned, and with tables that can be read but know no catalog."""
         self.plan  # noqa: B018 - made on first use
-        table = self.table
-        alone = Table(table.name(), table.metadata, table.metadata_location, table.io, NoopCatalog("worker"))
-        return self.__dict__ | {"table": alone, "_planner": None, "_iteration": None}
+        return {name: value for name, value in self.__dict__.items() if name != "table"} | {"_iteration": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._planner = self._make_planner(pinned_schema(self.table, self._schema_id))
-
-    def _make_planner(self, schema: Schema) -> Planner:
-        return Planner(self.table, schema, self._filter, self._files, self._decoder, self._measured)
+        self.table = self.sources[0].table
 
     # ---- what will be read ----------------------------------------------------------------------------------------
 
@@ -161,7 +156,7 @@ class Reader:
         """The read units of the snapshot; made on first use."""
         if self._plan is None:
             with self.stats.timed("plan_s"):
-                self._plan = self._planner.plan(self._snapshot_id)
+                self._plan = plan_sources(self.sources)
         return self._plan
 
     @property
@@ -170,8 +165,12 @@ class Reader:
         if not self.shuffle:
             return 1
         if self._window is None:
-            self._window = widest_window(self.plan.units, self.memory_bytes)
+            self._window = widest_window(self.plan.units, self._batch_bytes, self.memory_bytes)
         return self._window
+
+    @property
+    def _batch_bytes(self) -> int:
+        return batch_bytes(self.plan.units, self.batch_size, sized=self.batch_by != "requests")
 
     def order(self, epoch: int) -> Order:
         """The order of one epoch."""
@@ -226,39 +225,36 @@ class Reader:
         A reader opened without `snapshot_id` and `tag` takes the state's snapshot. Raises StateError that names each
         field in which state and reader differ.
         """
-        wanted = ReaderState.from_dict(state)
+        wanted = ReaderState.from_dict(state).for_tables([source.label for source in self.sources])
         self._stop()
-        if self._snapshot_id != wanted.snapshot_id and not self._pinned:
-            wanted.must_match(self._state(planned=False), "table_uuid")
-            known = [s.snapshot_id for s in self.table.metadata.snapshots]
-            if wanted.snapshot_id is not None and wanted.snapshot_id not in known:
-                raise StateError(
-                    f"snapshot_id: the state's snapshot {wanted.snapshot_id} is no longer in "
-                    f"{'.'.join(self.table.name())} (it was expired; tag the snapshot of a long run). Start a new run"
-                )
-            log.info("reading snapshot %s of the state instead of %s", wanted.snapshot_id, self._snapshot_id)
-            self._snapshot_id, self._plan = wanted.snapshot_id, None
+        self._take_snapshots(wanted)
         if self._window is None and self.shuffle:
             self._window = wanted.window
-        wanted.must_match(
-            self._state(planned=False),
-            "table_uuid",
-            "snapshot_id",
-            "schema_id",
-            "row_filter",
-            "window",
-            "shuffle",
-            "seed",
-        )
+        wanted.must_match(self._state(planned=False), *BEFORE_PLANNING)
         wanted.must_match(self._state(), "plan_hash")
         self._epoch, self._consumed = wanted.epoch, wanted.requests_consumed
 
+    def _take_snapshots(self, wanted: ReaderState) -> None:
+        """Read the state's snapshots of the tables for which none was named."""
+        others = [s for s in self.sources if s.snapshot_id != wanted.tables[s.label].snapshot_id and not s.is_pinned]
+        if others:
+            wanted.must_match(self._state(planned=False), "table_uuid")
+        for source in others:
+            snapshot_id = wanted.tables[source.label].snapshot_id
+            if snapshot_id is not None and not source.has_snapshot(snapshot_id):
+                raise StateError(
+                    f"snapshot_id: the state's snapshot {snapshot_id} is no longer in {'.'.join(source.table.name())} "
+                    "(it was expired; tag the snapshot of a long run). Start a new run"
+                )
+        for source in others:
+            snapshot_id = wanted.tables[source.label].snapshot_id
+            log.info("reading snapshot %s of the state instead of %s", snapshot_id, source.snapshot_id)
+            source.snapshot_id, self._plan = snapshot_id, None
+
     def _state(self, *, planned: bool = True) -> ReaderState:
         return ReaderState(
-            table_uuid=str(self.table.metadata.table_uuid),
-            snapshot_id=self._snapshot_id,
-            schema_id=self._schema_id,
-            row_filter=self._filter.text,
+            tables={source.label: source.pin for source in self.sources},
+            row_filter=self.sources[0].filter.text,
             window=self.window,
             shuffle=self.shuffle,
             plan_hash=self.plan.hash if planned else "",
@@ -289,9 +285,8 @@ class Reader:
         plan, start = self.plan, perf_counter()
         order = self.order(self._epoch)
         steps = self.steps(self._epoch, self._consumed)
-        size = batch_bytes(plan.units, self.batch_size, sized=self.batch_by != "requests")
-        budget = divide(plan.units, self.window, size, self.memory_bytes, self._streaming_bytes)
-        slices = SliceReader(self._files)
+        budget = divide(plan.units, self.window, self._batch_bytes, self.memory_bytes, self._streaming_bytes)
+        slices = SliceReader()
         pipeline = Pipeline(
             plan,
             sliced(shares(order, steps, share), plan, budget, in_order=not self.shuffle),
@@ -317,32 +312,35 @@ class Reader:
     def _decode(self, slices: SliceReader, number: int, part: Slice | None) -> RequestBatch:
         """One unit as a batch of all its rows, or of a part of them."""
         unit = self.plan.units[number]
-        path = self.plan.files[unit.file]
-        present = self._files.footer(path).present
+        path, source = self.plan.files[unit.file], self.source_of(unit)
         with self.stats.timed("read_s"):
-            columns = [present[f.field_id] for f in self._decoder.needs(present)]
+            columns = source.columns_of(path)
             if part is None:
-                table = self._files.read(path, unit.row_group, columns)
+                table = source.files.read(path, unit.row_group, columns)
             else:
-                table = slices.read(path, unit.row_group, columns, part)
+                table = slices.read(source.files, path, unit.row_group, columns, part)
         with self.stats.timed("decode_s"):
-            batch = self._decoder(table, present, f"{path}, row group {unit.row_group}")
+            batch = source.decoder(table, source.files.footer(path).present, f"{path}, row group {unit.row_group}")
         self.stats.add(units=part is None, slices=part is not None, decoded_bytes=batch.nbytes)
         return batch
 
+    def source_of(self, unit: ReadUnit) -> PinnedSource:
+        """The table that a unit is of."""
+        return self.sources[self.plan.tables[unit.file]]
+
     def _streaming_bytes(self, unit: ReadUnit) -> int:
         """Bytes that going through a unit's row group takes."""
-        path = self.plan.files[unit.file]
-        footer = self._files.footer(path)
-        columns = [footer.present[f.field_id] for f in self._decoder.needs(footer.present)]
-        return streaming_bytes(footer, unit.row_group, columns, path)
+        path, source = self.plan.files[unit.file], self.source_of(unit)
+        return streaming_bytes(source.files.footer(path), unit.row_group, source.columns_of(path), path)
 
     def compressed_bytes(self, unit: ReadUnit) -> int:
         """Bytes of a unit's columns as they lie in its file."""
-        footer = self._files.footer(self.plan.files[unit.file])
+        path, source = self.plan.files[unit.file], self.source_of(unit)
+        footer = source.files.footer(path)
         group = footer.metadata.row_group(unit.row_group)
-        names = [footer.present[f.field_id] for f in self._decoder.needs(footer.present)]
-        return sum(group.column(leaf).total_compressed_size for name in names for leaf in footer.leaves[name])
+        return sum(
+            group.column(leaf).total_compressed_size for name in source.columns_of(path) for leaf in footer.leaves[name]
+        )
 
     def _stop(self) -> None:
         iteration = self._iteration() if self._iteration is not None else None

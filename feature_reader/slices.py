@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_reader.files import DataFiles, file_errors, retried
+from feature_reader.files import DataFiles
 from feature_reader.memory import Budget
 from feature_reader.plan import Plan, ReadUnit
 from feature_reader.schedule import Piece, Slice, WindowShare
+from feature_reader.storage import file_errors
 
 
 def sliced(windows: Iterator[WindowShare], plan: Plan, budget: Budget, *, in_order: bool) -> Iterator[WindowShare]:
@@ -71,24 +72,23 @@ class SliceReader:
     Slices that follow one another are read one at a time, others from any thread.
     """
 
-    def __init__(self, files: DataFiles) -> None:
-        self._files = files
+    def __init__(self) -> None:
         self._open: _Pass | None = None
         self._lock = threading.Lock()
 
-    def read(self, path: str, row_group: int, columns: list[str], part: Slice) -> pa.Table:
+    def read(self, files: DataFiles, path: str, row_group: int, columns: list[str], part: Slice) -> pa.Table:
         """The slice's rows in ascending order. Raises DataFileError."""
 
         def once() -> pa.Table:
             if not part.follows:
-                with _Pass(self._files, path, row_group, columns, part.batch_rows) as alone:
+                with _Pass(files, path, row_group, columns, part.batch_rows) as alone:
                     return alone.take(part.rows)
             with self._lock:
                 held, self._open = self._open, None
             if held is None or not held.can_reach(path, row_group, int(part.rows[0])):
                 if held is not None:
                     held.close()
-                held = _Pass(self._files, path, row_group, columns, part.batch_rows)
+                held = _Pass(files, path, row_group, columns, part.batch_rows)
             try:
                 table = held.take(part.rows)
             except BaseException:
@@ -99,7 +99,7 @@ class SliceReader:
             return table
 
         with file_errors(path):
-            return retried(once)
+            return files.storage.retried(once)
 
     def close(self) -> None:
         """Close the file that is open, if any."""

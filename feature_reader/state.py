@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from feature_reader.errors import StateError
 
-STATE_VERSION = 1
+STATE_VERSION = 2
+UNNAMED = ""  # the only table of a state of version 1
 REMEDIES = {
     "table_uuid": "this is another table, or the table was dropped and made again",
     "snapshot_id": "open the reader without snapshot_id and tag, it then takes the state's snapshot",
@@ -22,12 +23,20 @@ REMEDIES = {
 
 
 @dataclass(frozen=True)
-class ReaderState:
-    """Everything that fixes the order, and how far it was consumed (over all ranks together)."""
+class TablePin:
+    """Which table was read, and what of it."""
 
     table_uuid: str
     snapshot_id: int | None
     schema_id: int
+
+
+@dataclass(frozen=True)
+class ReaderState:
+    """Everything that fixes the order, and how far it was consumed (over all ranks together)."""
+
+    tables: dict[str, TablePin]
+    """By the table's full name; with `@<tag or snapshot>` where one table is read at several."""
     row_filter: str
     window: int
     shuffle: bool
@@ -53,17 +62,52 @@ class ReaderState:
             raise StateError(
                 f"reader state of version {version}, this reqlake reads up to {STATE_VERSION}: upgrade reqlake"
             )
+        if version == 1 and (pin := [f.name for f in fields(TablePin)]) and all(name in data for name in pin):
+            data = {**data, "tables": {UNNAMED: {name: data[name] for name in pin}}, "version": STATE_VERSION}
         missing = [f.name for f in fields(cls) if f.name not in data]
         if missing:
             raise StateError(f"the reader state lacks {', '.join(missing)}: it was cut or edited")
-        return cls(**{f.name: data[f.name] for f in fields(cls)})
+        try:
+            tables = {str(name): TablePin(**pin) for name, pin in data["tables"].items()}
+        except (AttributeError, TypeError) as error:
+            raise StateError(f"the reader state's tables are {data['tables']!r}: it was edited") from error
+        return cls(**{f.name: data[f.name] for f in fields(cls)} | {"tables": tables})
+
+    def for_tables(self, labels: Collection[str]) -> ReaderState:
+        """The same state for a reader of tables of these names: a single table may have been renamed since.
+
+        Raises StateError that names the tables that only one of the two has.
+        """
+        if len(self.tables) == len(labels) == 1:
+            return replace(self, tables=dict(zip(labels, self.tables.values(), strict=True)))
+        missing = [label or "one table without a name" for label in self.tables if label not in labels]
+        more = [label for label in labels if label not in self.tables]
+        if missing or more:
+            raise StateError(
+                "tables: the state and the reader are of different tables. "
+                f"Only in the state: {', '.join(missing) or 'none'}; only in the reader: {', '.join(more) or 'none'}"
+            )
+        return self
 
     def must_match(self, reader: ReaderState, *names: str) -> None:
         """Raises StateError that names every field (of `names`) in which this state and the reader differ."""
-        differing = [
-            f"  {name}: the state has {getattr(self, name)!r}, the reader {getattr(reader, name)!r}; {REMEDIES[name]}"
-            for name in names
-            if getattr(self, name) != getattr(reader, name)
-        ]
+        differing = []
+        for name in names:
+            for where, mine, other in self._pairs(reader, name):
+                if mine != other:
+                    differing.append(f"  {where}: the state has {mine!r}, the reader {other!r}; {REMEDIES[name]}")
         if differing:
             raise StateError("the reader state does not belong to this reader:\n" + "\n".join(differing))
+
+    def _pairs(self, reader: ReaderState, name: str) -> list[tuple[str, Any, Any]]:
+        """Where a field stands, its value here and in the reader: once for each table if it is a table's."""
+        if name not in {f.name for f in fields(TablePin)}:
+            return [(name, getattr(self, name), getattr(reader, name))]
+        return [
+            (
+                name if len(self.tables) == 1 else f"{name} of {label}",
+                getattr(pin, name),
+                getattr(reader.tables[label], name),
+            )
+            for label, pin in self.tables.items()
+        ]

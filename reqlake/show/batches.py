@@ -34,7 +34,9 @@ def show_plan(console: Console, reader: Reader) -> None:
     left += [f"{plan.filtered:,} filtered out"] if plan.filtered else []
     where = f"{len(plan.units)} read units of {len(plan.files)} files"
     parts = [f"{plan.requests:,} requests in {where}", f"{megabytes(plan.decoded_bytes)} decoded", *left]
-    console.print(f"snapshot {plan.snapshot_id}: {', '.join(parts)}; plan {plan.hash}", soft_wrap=True)
+    console.print(
+        f"snapshot {', '.join(map(str, plan.snapshot_ids))}: {', '.join(parts)}; plan {plan.hash}", soft_wrap=True
+    )
 
 
 def show_batch(console: Console, spec: DatasetSpec, batch: RequestBatch | None) -> None:

@@ -87,11 +87,11 @@ def test_the_order_is_the_same_on_every_machine_and_numpy() -> None:
 
 def test_the_plan_does_not_follow_the_order_of_commits(feed: Table) -> None:
     reader = Reader(feed)
-    tasks = reader._planner.tasks(feed.current_snapshot().snapshot_id)
+    tasks = reader.sources[0].planner.tasks(feed.current_snapshot().snapshot_id)
     before = reader.plan
     shuffled = [tasks[i] for i in np.random.default_rng(0).permutation(len(tasks))]
     other = Reader(feed)
-    object.__setattr__(other._planner, "tasks", lambda _: shuffled)
+    object.__setattr__(other.sources[0].planner, "tasks", lambda _: shuffled)
     assert other.plan.hash == before.hash
     assert ids(list(other)) == ids(list(Reader(feed)))
 
@@ -226,7 +226,7 @@ def test_a_table_without_rows_gives_no_steps(settings: Settings) -> None:
     reader = Reader(table)
     assert len(reader) == 0
     assert list(reader) == []
-    assert reader.state_dict()["snapshot_id"] is None
+    assert reader.state_dict()["tables"]["reqlake.feed_requests"]["snapshot_id"] is None
     reader.load_state_dict(reader.state_dict())
 
 

@@ -124,27 +124,29 @@ def test_the_snapshot_of_a_state_is_pinned(video: Table, settings: Settings) -> 
     with pytest.raises(StateError, match=r"snapshot_id: the state has \d+, the reader \d+"):
         Reader(changed, snapshot_id=changed.current_snapshot().snapshot_id).load_state_dict(state)  # type: ignore[union-attr]
     with pytest.raises(StateError, match=r"the state's snapshot 77 is no longer in reqlake\.video_requests"):
-        Reader(changed).load_state_dict(state | {"snapshot_id": 77})
+        Reader(changed).load_state_dict(pinned(state, snapshot_id=77))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"seed": 9}, "seed: the state has 9, the reader 0"),
-        ({"table_uuid": "x"}, "table_uuid: the state has 'x'.*another table"),
-        ({"plan_hash": "x", "schema_id": 0}, "plan_hash: the state has 'x'"),
-        ({"schema_id": 4}, "schema_id: the state has 4"),
+        ({"tables": {"table_uuid": "x"}}, "table_uuid: the state has 'x'.*another table"),
+        ({"plan_hash": "x"}, "plan_hash: the state has 'x'"),
+        ({"tables": {"schema_id": 4}}, "schema_id: the state has 4"),
         ({"row_filter": "hour > 3"}, "row_filter"),
         ({"window": 2}, "window: the state has 2, the reader 3"),
         ({"shuffle": False}, "shuffle"),
-        ({"version": 99}, "version 99, this reqlake reads up to 1"),
+        ({"version": 99}, "version 99, this reqlake reads up to 2"),
         ({"version": None}, "no reader state"),
     ],
 )
 def test_each_difference_is_named(video: Table, change: dict[str, Any], message: str) -> None:
     reader = Reader(video, window=3)
+    state = reader.state_dict()
+    changed = pinned(state, **change["tables"]) if "tables" in change else state | change
     with pytest.raises(StateError, match=message):
-        reader.load_state_dict(reader.state_dict() | change)
+        reader.load_state_dict(changed)
 
 
 def test_a_cut_state_is_refused(video: Table) -> None:
@@ -154,12 +156,15 @@ def test_a_cut_state_is_refused(video: Table) -> None:
         Reader(video).load_state_dict(state)
 
 
+def pinned(state: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """The state of a single table with its table's entry changed."""
+    return state | {"tables": {name: pin | changed for name, pin in state["tables"].items()}}
+
+
 def test_the_first_version_of_the_state_stays_readable() -> None:
-    """As saved by reqlake 0.1.0: later versions have to read it."""
-    saved = {
-        "table_uuid": "6b3e0f0c-5a51-4a4e-9a5e-2f1d3c4b5a69",
-        "snapshot_id": 4703875051686895429,
-        "schema_id": 0,
+    """As saved by reqlake 0.1.0, which knew one table and not its name: later versions have to read it."""
+    table = {"table_uuid": "6b3e0f0c-5a51-4a4e-9a5e-2f1d3c4b5a69", "snapshot_id": 4703875051686895429, "schema_id": 0}
+    rest = {
         "row_filter": "AlwaysTrue()",
         "window": 8,
         "shuffle": True,
@@ -167,6 +172,16 @@ def test_the_first_version_of_the_state_stays_readable() -> None:
         "seed": 0,
         "epoch": 2,
         "requests_consumed": 640,
-        "version": 1,
     }
-    assert ReaderState.from_dict(saved).to_dict() == saved
+    read = ReaderState.from_dict(table | rest | {"version": 1}).for_tables(["lake.requests"])
+    assert read.to_dict() == rest | {"tables": {"lake.requests": table}, "version": STATE_VERSION}
+
+
+def test_a_reader_takes_up_a_state_of_the_first_version(video: Table) -> None:
+    reader = Reader(video, batch_requests=7)
+    next(iter(reader))
+    state = reader.state_dict()
+    (table,) = state.pop("tables").values()
+    other = Reader(video, batch_requests=7)
+    other.load_state_dict(state | table | {"version": 1})
+    assert other.state_dict() == reader.state_dict()

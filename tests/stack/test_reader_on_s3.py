@@ -1,0 +1,135 @@
+"""The reader on a real S3 server that fails: tried again, or a clear error in seconds; never a shorter epoch."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from pyiceberg.table import Table
+
+from feature_reader import DataFileError, Reader
+from feature_reader.testing import assert_batches_equal
+from lakehouse.catalog import open_catalog
+from lakehouse.settings import Settings
+from lakehouse.stack.state import Stack
+from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
+from tests.support.flaky_s3 import Fault, FlakyS3, flaky_s3
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+SPEC = SPECS["video"]
+OPTIONS: dict[str, Any] = {"batch_requests": 7, "window": 3}
+
+
+@pytest.fixture(scope="module")
+def video(lake: Settings) -> Table:
+    """60 requests in some ten row groups, on Postgres and S3."""
+    return write_request_table(lake, SPEC, reference_requests(raw_log(SPEC), SPEC), files=2, row_group=7)
+
+
+@pytest.fixture
+def way(stack: Stack) -> Iterator[FlakyS3]:
+    with flaky_s3(stack.ports["s3"]) as way:
+        yield way
+
+
+@pytest.fixture
+def flaky(video: Table, lake: Settings, way: FlakyS3) -> Table:
+    """The same table, reached by the flaky way."""
+    return open_catalog(through(lake, way)).load_table(video.name())
+
+
+def through(lake: Settings, way: FlakyS3) -> Settings:
+    return lake.model_copy(update={"s3": lake.s3.model_copy(update={"endpoint": way.endpoint})})
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    yield
+    gc.collect()
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("reqlake-")]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("fault", ["error", "reset", "cut", "late"])
+def test_a_third_of_the_requests_fail_and_the_epoch_is_whole(
+    video: Table, flaky: Table, way: FlakyS3, fault: Fault, shuffle: bool
+) -> None:
+    way.fault = lambda number, _: fault if number % 3 == 0 else None
+    reader = Reader(flaky, **OPTIONS, shuffle=shuffle)
+    for got, want in zip(reader, Reader(video, **OPTIONS, shuffle=shuffle), strict=True):
+        assert_batches_equal(got, want)
+    assert len(way.faults) > 5
+
+
+@pytest.mark.parametrize("fault", ["error", "reset", "cut"])
+def test_a_server_that_fails_every_time_is_a_clear_error_at_once(flaky: Table, way: FlakyS3, fault: Fault) -> None:
+    reader = Reader(flaky, **OPTIONS)
+    given = next(iter(reader))
+    way.fault = lambda _number, _key: fault
+    with pytest.raises(DataFileError, match=r"cannot read s3://.*\.parquet after 3 attempts: .*AWS Error"):
+        list(reader)
+    assert reader.requests_consumed == given.R == 7
+    way.fault = lambda _number, _key: None
+    assert sum(b.R for b in reader) == 53  # it goes on from there
+
+
+def test_a_plan_that_cannot_be_read_is_named(flaky: Table, way: FlakyS3) -> None:
+    way.fault = lambda _number, _key: "error"
+    with pytest.raises(DataFileError, match=r"cannot read s3://.*metadata\.json, snapshot \d+ after 3 attempts"):
+        len(Reader(flaky))
+
+
+class Keys:
+    """Gives the right keys, and counts how often it was asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.s3.secret_key is not None
+        self.secret, self.key, self.asked = settings.s3.secret_key.get_secret_value(), settings.s3.access_key, 0
+
+    def __call__(self) -> Mapping[str, str]:
+        self.asked += 1
+        return {"s3.access-key-id": str(self.key), "s3.secret-access-key": self.secret}
+
+
+def test_credentials_that_expire_are_renewed_during_the_epoch(
+    video: Table, flaky: Table, way: FlakyS3, lake: Settings
+) -> None:
+    keys = Keys(lake)
+    reader = Reader(flaky, **OPTIONS, credentials=keys)
+    assert reader.plan
+    expired_from = way.requests + 8
+    way.fault = lambda number, _key: "expired" if number >= expired_from and keys.asked == 0 else None
+    for got, want in zip(reader, Reader(video, **OPTIONS), strict=True):
+        assert_batches_equal(got, want)
+    assert keys.asked == 1
+    assert "expired" in way.faults
+
+
+def test_without_new_credentials_the_error_names_the_way_to_give_them(flaky: Table, way: FlakyS3) -> None:
+    reader = pickle.loads(pickle.dumps(Reader(flaky, **OPTIONS)))  # a worker process has no catalog to ask
+    way.fault = lambda _number, _key: "expired"
+    with pytest.raises(DataFileError, match=r"may not be read: .*credentials=<function that gives new ones>"):
+        list(reader)
+
+
+def test_a_catalog_that_vends_credentials_is_asked_by_itself(
+    video: Table, lake: Settings, flaky: Table, way: FlakyS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a REST catalog does: each load of the table comes with keys of its own."""
+    asked = []
+    load = type(flaky.catalog).load_table
+
+    def vend(*args: Any) -> Table:
+        asked.append(args)
+        return load(open_catalog(through(lake, way)), video.name())
+
+    reader = Reader(flaky, **OPTIONS)
+    assert reader.plan
+    way.fault = lambda _number, _key: None if asked else "expired"
+    monkeypatch.setattr(flaky.catalog, "load_table", vend)
+    assert sum(batch.R for batch in reader) == 60
+    assert len(asked) == 1
