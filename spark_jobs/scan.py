@@ -20,7 +20,7 @@ from lakehouse.settings import S3Settings
 from lakehouse.spec.raw_types import AS_SIGNED, plain
 from spark_jobs.direct import arrow
 from spark_jobs.files import RawFile
-from spark_jobs.raw_rows import Part, read_rows, sent
+from spark_jobs.raw_rows import Part, number_rows, read_rows, sent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FILE, ROW = "_file", "_row"
 Scan = Callable[[Sequence[str] | None], "DataFrame"]
 """The raw columns of these names, or all of them, with `_file` and `_row`."""
-# A partition of the scan is a whole file, so that a row's number in the partition is its number in the file.
+# A task reads a whole file, so that it can number the rows.
 WHOLE_FILES = {"spark.sql.files.maxPartitionBytes": str(1 << 40), "spark.sql.files.openCostInBytes": str(1 << 40)}
 
 
@@ -75,6 +75,7 @@ def parquet_scan(spark: SparkSession, files: list[RawFile]) -> Scan:
 def avro_scan(spark: SparkSession, files: list[RawFile]) -> Scan:
     """Avro by Spark's own module, a file a task. Raises RawDataError on S3 where the session has no Hadoop for it."""
     from pyspark.sql import functions as F
+    from pyspark.sql import types as T
 
     schema = spark_schema(together(files))
     roots: dict[str, list[RawFile]] = {}
@@ -86,13 +87,19 @@ def avro_scan(spark: SparkSession, files: list[RawFile]) -> Scan:
     for root, mine in roots.items():
         reader = spark.read.format("avro").schema(schema)
         reader = reader.option("basePath", for_hadoop(spark, root)) if root else reader
-        frames.append(reader.load([for_hadoop(spark, file.path) for file in mine]))
-    number = F.expr("monotonically_increasing_id() & 8589934591")  # its low 33 bits count within a partition
-    rows = [f.select("*", F.col("_metadata.file_path").alias(FILE), number.alias(ROW)) for f in frames]
-    frame = rows[0]
-    for more in rows[1:]:
+        read = reader.load([for_hadoop(spark, file.path) for file in mine])
+        frames.append(read.select("*", F.col("_metadata.file_path").alias(FILE)))
+    frame = frames[0]
+    for more in frames[1:]:
         frame = frame.unionByName(more)
-    return lambda _: frame
+
+    def scan(names: Sequence[str] | None) -> DataFrame:
+        kept = [f"`{name}`" for name in schema.names if names is None or name in names]
+        rows = frame.select(*kept, FILE)
+        numbered = T.StructType([*rows.schema.fields, T.StructField(ROW, T.LongType())])
+        return rows.mapInArrow(sent(number_rows(arrow(numbered), FILE, ROW)), numbered)
+
+    return scan
 
 
 def arrow_scan(spark: SparkSession, files: list[RawFile], s3: S3Settings | None) -> Scan:

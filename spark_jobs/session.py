@@ -14,6 +14,8 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,21 +29,51 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ICEBERG = "1.11.0"
-AVRO = "4.1.1"  # runs on later patches of Spark 4.1, whose own module is not in every mirror
-JARS = (
-    f"org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:{ICEBERG}",
-    "org.xerial:sqlite-jdbc:3.50.3.0",
-    "org.postgresql:postgresql:42.7.7",
-    f"org.apache.spark:spark-avro_2.13:{AVRO}",
-)
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What goes with a line of Spark: its Scala, the patch of its Avro module, and the Javas that it runs on.
+
+    Spark's own modules run on other patches of their line, and not every mirror has the newest.
+    """
+
+    scala: str
+    avro: str
+    java: tuple[int, ...]
+
+
+PINS = {"4.1": Pins("2.13", "4.1.1", (17, 21)), "3.5": Pins("2.12", "3.5.7", (17,))}
+"""The lines of Spark that the jobs are tested on (docs/ingest.md)."""
 S3_JARS = (f"org.apache.iceberg:iceberg-aws-bundle:{ICEBERG}",)
 EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
 
 
+def spark_line() -> str:
+    """The installed Spark, as `4.1`. Raises NotInstalledError, SessionError for a line that the jobs do not run on."""
+    try:
+        line = ".".join(version("pyspark").split(".")[:2])
+    except PackageNotFoundError as error:
+        raise NotInstalledError("pyspark", "spark") from error
+    if line not in PINS:
+        raise SessionError(f"pyspark {line} is installed, the jobs run on {' and '.join(PINS)}: install one of those")
+    return line
+
+
 def session_conf(settings: Settings) -> dict[str, str]:
-    """Every property of the session, as `spark-submit --conf` would take them on a company's own cluster."""
-    spark, s3 = settings.spark, settings.catalog.warehouse.startswith("s3")
-    jars = (*JARS, *(S3_JARS if s3 else ()), *spark.jars)
+    """Every property of the session, as `spark-submit --conf` would take them on a company's own cluster.
+
+    Raises NotInstalledError without pyspark, SessionError for a Spark that the jobs do not run on.
+    """
+    spark, s3, line = settings.spark, settings.catalog.warehouse.startswith("s3"), spark_line()
+    jars = (
+        f"org.apache.iceberg:iceberg-spark-runtime-{line}_{PINS[line].scala}:{ICEBERG}",
+        f"org.apache.spark:spark-avro_{PINS[line].scala}:{PINS[line].avro}",
+        "org.xerial:sqlite-jdbc:3.50.3.0",
+        "org.postgresql:postgresql:42.7.7",
+        *(S3_JARS if s3 else ()),
+        *spark.jars,
+    )
     return (
         {
             "spark.master": spark.master,
@@ -142,7 +174,7 @@ def _own_ctrl_c() -> Iterator[None]:
 def _environment(settings: Settings, wheel_java: bool) -> Iterator[None]:
     """What Spark's launcher reads from the environment, for the time of the launch."""
     wanted = {
-        "JAVA_HOME": str(find_java(settings.spark.java_home, wheel=wheel_java)),
+        "JAVA_HOME": str(find_java(settings.spark.java_home, wheel=wheel_java, versions=PINS[spark_line()].java)),
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
     }

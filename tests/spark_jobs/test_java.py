@@ -13,7 +13,7 @@ from spark_jobs.java import find_java, java_version
 
 
 def test_a_java_home_without_java_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(JavaMissingError, match=r"no working Java, Spark 4.1 needs 17 or 21.*pip install"):
+    with pytest.raises(JavaMissingError, match=r"no working Java, Spark here needs 17 or 21.*pip install"):
         find_java(str(tmp_path))
 
 
