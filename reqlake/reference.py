@@ -115,9 +115,9 @@ def _value(default: Any) -> str:
         hours = default.total_seconds() / 3600
         return f"{hours / 24:g}d" if hours % 24 == 0 else f"{hours:g}h"
     if isinstance(default, fields.Part):
-        return "{" + ", ".join(f"{k}: {_value(v)}" for k, v in default if v not in ((), None)) + "}"
+        return "{" + ", ".join(f"{k}: {_value(v)}" for k, v in default if v not in ((), {}, None)) + "}"
     if isinstance(default, dict | tuple):
-        return "{}" if isinstance(default, dict) else "[]"
+        return "{}" if isinstance(default, dict) else f"[{', '.join(map(str, default))}]"
     if isinstance(default, bool):
         return str(default).lower()
     return {None: "none", "": "empty"}.get(default, str(default))

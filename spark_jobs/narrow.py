@@ -14,6 +14,7 @@ from lakehouse.spec import DatasetSpec, FeatureType
 from spark_jobs.checks import EVENT, Check, newest_event, request_checks, row_checks, verdict
 from spark_jobs.direct import HASH, NEWEST
 from spark_jobs.fingerprint import fingerprint
+from spark_jobs.labels import label_columns, newest_labels
 from spark_jobs.raw import FILE, ROW, RawLog
 
 if TYPE_CHECKING:
@@ -105,9 +106,10 @@ def narrow_rows(spec: DatasetSpec, log: RawLog, *, check_conflicts: bool) -> Dat
 def row_rank(spec: DatasetSpec) -> Column:
     """64-bit hash of a narrow row's content: of what the table holds of it, so that a stored row has the same.
 
-    Its own `request_ts` is not in it: the table keeps the request's.
+    Its own `request_ts` is not in it: the table keeps the request's. Nor are labels with a time: they change.
     """
-    kept = {name: kind for name, kind in row_columns(spec).items() if name != "request_ts"}
+    changing = {"request_ts", *label_columns(spec)}
+    kept = {name: kind for name, kind in row_columns(spec).items() if name not in changing}
     return fingerprint({"user_id": LONG, "request_id": LONG, **kept, "_hash": LONG})
 
 
@@ -124,7 +126,8 @@ def group_requests(spec: DatasetSpec, rows: DataFrame) -> DataFrame:
     struct = F.struct(*fields, "_hash", "_newest", "_file_id", "_row_number")
     good = rows.where(F.col("_fault").isNull())
     grouped = good.groupBy("user_id", "request_id").agg(F.collect_list(struct).alias("c"))
-    return _laid_out(spec, how, _deduplicated(how, _variants(spec, how, _in_time(spec, grouped))))
+    kept = _deduplicated(how, _variants(spec, how, _in_time(spec, grouped)))
+    return _laid_out(spec, how, newest_labels(spec, how, kept))
 
 
 def _in_time(spec: DatasetSpec, grouped: DataFrame) -> DataFrame:

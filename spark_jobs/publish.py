@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
+from lakehouse.errors import AuditError
 from lakehouse.ledger import BATCH, FILES
 from lakehouse.processes import is_alive, this_host
-from spark_jobs.errors import MainMovedError
+from spark_jobs.errors import BatchRefusedError, MainMovedError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -91,6 +92,37 @@ def delete_by_position(spark: SparkSession, table: Table, name: str) -> None:
     """Let deletes write positions beside the data files, not the files anew (docs/decisions/0007-late-merge.md)."""
     if table.properties.get(DELETE_MODE) != "merge-on-read":
         spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{DELETE_MODE}' = 'merge-on-read')")
+
+
+def head_of(table: Table, branch: str) -> Snapshot:
+    """The snapshot that a branch points to now."""
+    snapshot = table.refresh().snapshot_by_name(branch)
+    if snapshot is None:
+        raise BatchRefusedError(f"the audit branch {branch} was dropped by somebody: run this again")
+    return snapshot
+
+
+def added(head: Snapshot) -> int:
+    """Rows that a snapshot's commit added."""
+    return int((head.summary.additional_properties if head.summary else {}).get("added-records", "0"))
+
+
+def appended(spark: SparkSession, name: str, head: Snapshot) -> DataFrame:
+    """The rows of one commit."""
+    reader = spark.read.option("start-snapshot-id", str(head.parent_snapshot_id))
+    return reader.option("end-snapshot-id", str(head.snapshot_id)).table(name)
+
+
+def require_taken_out(name: str, head: Snapshot, rows: int) -> None:
+    """Raises AuditError where a commit deleted another number of rows than are written anew."""
+    told = head.summary.additional_properties if head.summary else {}
+    # Positions that a file had lost already are written again with the new ones.
+    gone = int(told.get("added-position-deletes", "0")) - int(told.get("removed-position-deletes", "0"))
+    if gone != rows:
+        raise AuditError(
+            f"{name}: {gone} rows were taken out to be written anew, but {rows} were read: nothing was published, run "
+            f"it again, and report it if that does not help"
+        )
 
 
 def publish(spark: SparkSession, name: str, branch: str) -> None:

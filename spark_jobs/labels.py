@@ -1,0 +1,135 @@
+"""Labels with a time: which of two values of one impression stands, and request rows with their labels brought up.
+
+Of all values that were told for an impression, by its own raw rows or by label files, the one of the greatest (time,
+hash) stands. That is a greatest element, so it is the same whatever the order and the batches, and told twice it
+changes nothing. A label is told of an impression whose request opened at most `label_horizon` before the label's time,
+and at most `request_span` after it.
+
+An entry is a row of user_id, request_id, item_id, position (where that is part of the key), `label`, `value` (text) and
+`time`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakehouse.spec import DatasetSpec
+from spark_jobs.columns import SPARK
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+    from spark_jobs.narrow import Grouping
+
+KEY = ["user_id", "request_id"]
+LATE = "_late_{}"
+
+
+def impression_key(spec: DatasetSpec) -> list[str]:
+    """Columns that name an impression within its request."""
+    return ["item_id", "position"] if spec.impression_key == "position" else ["item_id"]
+
+
+def label_columns(spec: DatasetSpec) -> list[str]:
+    """The table's columns of labels with a time, and of these times."""
+    return [name for label in spec.timed_labels for name in (label, f"{label}_time")]
+
+
+def ranked(value: Column, time: Column) -> Column:
+    """A label as a struct whose order is the rule's: a value beats none, then the greater time, then the hash."""
+    from pyspark.sql import functions as F
+
+    return F.struct(
+        value.isNotNull().alias("known"), time.alias("time"), F.xxhash64(value).alias("hash"), value.alias("value")
+    )
+
+
+def applies(spec: DatasetSpec, time: Column, request_ts: Column) -> Column:
+    """Whether a label of a time may be one of a request."""
+    from pyspark.sql import functions as F
+
+    after = F.unix_micros(time) - F.unix_micros(request_ts)
+    first, last = (int(span.total_seconds() * 1_000_000) for span in (-spec.request_span, spec.label_horizon))
+    return (after >= F.lit(first)) & (after <= F.lit(last))
+
+
+def by_request(spec: DatasetSpec, entries: DataFrame) -> DataFrame:
+    """A row per request with `_late_<label>`: map of impression to the values that entries tell of it."""
+    from pyspark.sql import functions as F
+
+    key = impression_key(spec)
+    each = []
+    for name in spec.timed_labels:
+        value = F.col("value").cast(SPARK[spec.labels[name].type.element])
+        told = F.when(F.col("label") == name, ranked(value, F.col("time")))
+        each.append(F.collect_list(told).alias(name))
+    one = F.col("item_id") if len(key) == 1 else F.struct(*key)
+    found = entries.groupBy(*KEY, *key).agg(*each)
+    maps = [
+        F.map_from_entries(F.collect_list(F.struct(one, F.col(name)))).alias(LATE.format(name))
+        for name in spec.timed_labels
+    ]
+    return found.groupBy(*KEY).agg(*maps)
+
+
+def with_labels(spec: DatasetSpec, rows: DataFrame, late: DataFrame) -> DataFrame:
+    """Request rows with the values of `late` (see `by_request`) where they stand; `_updates`: how many now do."""
+    from pyspark.sql import functions as F
+
+    told = rows.join(F.broadcast(late), KEY, "left")
+    columns: dict[str, Column] = {}
+    for name in spec.timed_labels:
+        told = told.withColumn(f"_best_{name}", _best(spec, name))
+        columns[name] = F.col(f"_best_{name}.value")
+        columns[f"{name}_time"] = F.col(f"_best_{name}.time")
+    updates = [F.size(F.filter(F.col(f"_best_{name}"), lambda x: x["late"])) for name in spec.timed_labels]
+    nothing = F.col(LATE.format(spec.timed_labels[0])).isNull()
+    kept = [c for c in rows.columns if c not in columns]
+    changed = [F.when(nothing, F.col(name)).otherwise(column).alias(name) for name, column in columns.items()]
+    return told.select(*kept, *changed, F.when(nothing, 0).otherwise(sum(updates, F.lit(0))).alias("_updates"))
+
+
+def _best(spec: DatasetSpec, name: str) -> Column:
+    """The label that stands for each candidate, with `late`: whether an entry brought it."""
+    from pyspark.sql import functions as F
+
+    by_position = len(impression_key(spec)) > 1
+
+    def best(item: Column, i: Column) -> Column:
+        own = ranked(F.get(F.col(name), i), F.get(F.col(f"{name}_time"), i))
+        key = F.struct(item.alias("item_id"), F.get("position", i).alias("position")) if by_position else item
+        told = F.filter(
+            F.try_element_at(F.col(LATE.format(name)), key), lambda e: applies(spec, e["time"], F.col("request_ts"))
+        )
+        stands = F.array_max(F.concat(F.array(own), F.coalesce(told, F.filter(F.array(own), lambda _: F.lit(False)))))
+        return F.struct(stands["value"].alias("value"), stands["time"].alias("time"), (stands > own).alias("late"))
+
+    return F.transform("item_id", best)
+
+
+def newest_labels(spec: DatasetSpec, how: Grouping, groups: DataFrame) -> DataFrame:
+    """Groups whose `kept` rows have the labels that stand among all rows `c` of their impression, both in key order."""
+    from pyspark.sql import functions as F
+
+    for name in spec.timed_labels:
+        all_told = F.sort_array(
+            F.transform(
+                "c", lambda x, n=name: F.struct(*[x[k] for k in how.key], ranked(x[n], x[f"{n}_time"]).alias("told"))
+            )
+        )
+        groups = groups.withColumn("_told", all_told)
+        told = F.col("_told")
+
+        def is_last(x: Column, i: Column, told: Column = told) -> Column:
+            same = F.lit(True)
+            for key in how.key:
+                same = same & (x[key] == F.get(told, i + F.lit(1))[key])
+            return ~F.coalesce(same, F.lit(False))
+
+        def take(row: Column, x: Column, n: str = name) -> Column:
+            return row.withField(n, x["told"]["value"]).withField(f"{n}_time", x["told"]["time"])
+
+        several = F.size("c") > F.size("kept")
+        brought = F.zip_with("kept", F.filter(told, is_last), take)
+        groups = groups.withColumn("kept", F.when(several, brought).otherwise(F.col("kept"))).drop("_told")
+    return groups
