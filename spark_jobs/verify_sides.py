@@ -9,6 +9,7 @@ from lakehouse.spec import DatasetSpec, FeatureType
 from spark_jobs.columns import SPARK
 from spark_jobs.direct import with_fingerprint
 from spark_jobs.fingerprint import fingerprint
+from spark_jobs.labels import label_columns
 from spark_jobs.quarantine import JSON
 from spark_jobs.raw import FILE, ROW, RawLog
 
@@ -104,9 +105,10 @@ def shared_columns(spec: DatasetSpec) -> dict[str, FeatureType]:
 
 
 def own_columns(spec: DatasetSpec) -> dict[str, FeatureType]:
-    """Columns that each impression has for itself."""
+    """Columns that each impression has for itself, but for labels with a time: the newest stands, whoever told it."""
     keys = {c.name: c.type for c in spec.columns("candidate_key") if c.name != "position" or spec.keys.position}
-    own = keys | {c.name: c.type for c in spec.columns("candidate", "label")}
+    changing = set(label_columns(spec))
+    own = keys | {c.name: c.type for c in spec.columns("candidate", "label") if c.name not in changing}
     return own | ({"candidate_version": FeatureType("long")} if spec.keys.row_version is not None else {})
 
 
