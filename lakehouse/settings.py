@@ -6,6 +6,7 @@ catalog are settings alone; no code path asks which one it is, but for the one t
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlparse
@@ -22,6 +23,7 @@ from lakehouse.durations import Duration
 from lakehouse.errors import SettingsError
 
 CONFIG_FILE = "reqlake.toml"
+TAG_NAMES = {"day": "daily-%Y-%m-%d", "week": "weekly-%G-W%V", "month": "monthly-%Y-%m", "year": "yearly-%Y"}
 
 
 class Section(BaseModel):
@@ -97,6 +99,50 @@ class IngestSettings(Section):
     )
 
 
+class QualitySettings(Section):
+    """What is kept of the suite's results, and how a batch is held against the last ones."""
+
+    keep_results: bool = Field(True, description="each batch's results go into <dataset>_suite_results")
+    volume_batches: int = Field(
+        0, ge=0, description="batches whose medians a batch's volume and null shares are held against; 0: none"
+    )
+    volume_factor: float = Field(4, gt=1, description="times more or fewer rows than the median that are told")
+    null_share: float = Field(0.2, gt=0, le=1, description="difference from the median share of nulls that is told")
+    volume: Literal["warn", "refuse"] = Field("warn", description="what becomes of a batch that is told")
+    page: Path | None = Field(None, description="a folder in which each ingest writes <dataset>.html, its data docs")
+
+
+class TagRule(Section):
+    """Training sets that `reqlake maintain` makes by itself: one a period; the oldest go when there are too many."""
+
+    every: Literal["day", "week", "month", "year"] = Field(description="a set is made once in each (weeks by ISO, UTC)")
+    keep: int = Field(ge=1, description="newest sets of this rule that stay; sets made by hand are never dropped")
+    name: str = Field("", description="strftime pattern of their names, by default `weekly-%G-W%V` and the like")
+
+    @model_validator(mode="after")
+    def _names_tell_periods(self) -> TagRule:
+        if not self.name:
+            self.name = TAG_NAMES[self.every]
+        days = [datetime(2019, 12, 1, tzinfo=UTC) + timedelta(days=n) for n in range(3 * 366)]
+        names: dict[str, datetime] = {}
+        for day in days:
+            start = names.setdefault(day.strftime(self.name), self.start(day))
+            if start != self.start(day):
+                raise ValueError(
+                    f"{self.name!r} names two {self.every}s alike, such as {start:%Y-%m-%d} and {day:%Y-%m-%d}"
+                )
+        if len(names) > len({self.start(day) for day in days}):
+            raise ValueError(f"{self.name!r} names one {self.every} in several ways: leave the finer fields out")
+        return self
+
+    def start(self, at: datetime) -> datetime:
+        """The first midnight of a time's period."""
+        day = at.replace(hour=0, minute=0, second=0, microsecond=0)
+        if self.every == "week":
+            return day - timedelta(days=day.weekday())
+        return day.replace(day=day.day if self.every == "day" else 1, month=1 if self.every == "year" else day.month)
+
+
 class MaintenanceSettings(Section):
     """When a table is due for maintenance, and what a job may remove."""
 
@@ -109,7 +155,15 @@ class MaintenanceSettings(Section):
     keep_days: float = Field(7, ge=0, description="age from which a snapshot that nothing holds expires")
     keep_snapshots: int = Field(1, ge=1, description="newest snapshots that stay whatever their age")
     retention: dict[str, Duration] = Field({}, description="by dataset: age at which partitions go, `90d`")
+    tags: dict[str, tuple[TagRule, ...]] = Field({}, description="by dataset: training sets that are made by rule")
     orphan_hours: float = Field(24, ge=0, description="age from which a file that nothing references is removed")
+
+    @model_validator(mode="after")
+    def _rules_have_names_of_their_own(self) -> MaintenanceSettings:
+        for dataset, rules in self.tags.items():
+            if len({rule.name for rule in rules}) < len(rules):
+                raise ValueError(f"tags of {dataset}: two rules make sets of one name, give one another pattern")
+        return self
 
 
 class Settings(BaseSettings):
@@ -125,6 +179,7 @@ class Settings(BaseSettings):
     spark: SparkSettings = SparkSettings()
     trino: TrinoSettings = TrinoSettings()
     ingest: IngestSettings = IngestSettings()
+    quality: QualitySettings = QualitySettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
     kernels: Literal["auto", "reference", "triton"] = "auto"
 

@@ -10,7 +10,7 @@ from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.upkeep.state import TableState, UpkeepReport
-from spark_jobs import compact, expire, orphans, retention
+from spark_jobs import compact, expire, orphans, retention, tag_rules
 from spark_jobs.report import Progress
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def run(
     dry_run: bool = False,
     progress: Progress = lambda _: None,
 ) -> list[UpkeepReport]:
-    """Retention, compaction, expiry, orphans, in this order; a report of each that did something.
+    """Retention, compaction, tags by rule, expiry, orphans, in this order; a report of each that did something.
+
+    A tag comes after the compaction, so that it pins the files that main has, and before the expiry of what it drops.
 
     `session` gives the Spark session when one is needed. Raises what the jobs raise; what an earlier one did stays.
     """
@@ -42,6 +44,8 @@ def run(
     elif due or compact.manifests_due(state, settings.maintenance):
         progress("Starting Spark")
         reports.append(compact.run(session(), settings, spec, progress=progress))
+    progress("Looking for tags that are due")
+    reports.append(tag_rules.run(settings, spec, dry_run=dry_run, progress=progress))
     reports.append(expire.run(settings, spec, dry_run=dry_run, progress=progress))
     reports += orphans.run(settings, spec, dry_run=dry_run, progress=progress)
     return [report for report in reports if report.did]

@@ -46,13 +46,17 @@ class Pinned:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A named set: its tables, when it was made, and requests and bytes of its request table."""
+    """A named set: its tables, when it was made, and requests and bytes of its request table.
+
+    `rule` is the pattern of the rule that made it (settings, `maintenance.tags`); None for one that was made by hand.
+    """
 
     name: str
     tables: dict[str, Pinned]
     created: datetime
     requests: int | None
     file_bytes: int | None
+    rule: str | None = None
 
     def snapshot_of(self, table: str) -> int:
         """The snapshot of one table."""
@@ -60,10 +64,18 @@ class TrainingSet:
 
 
 def create_tag(
-    catalog: Catalog, spec: DatasetSpec, settings: Settings, name: str, *, snapshot_id: int | None = None
+    catalog: Catalog,
+    spec: DatasetSpec,
+    settings: Settings,
+    name: str,
+    *,
+    snapshot_id: int | None = None,
+    rule: str | None = None,
+    created: datetime | None = None,
 ) -> TrainingSet:
     """Pin the tables' current snapshots (or one of the request table's) under a name; the same again changes nothing.
 
+    `rule` is noted in the set; `created`, by default now, is the time that it says it was made at.
     Raises TagError for a bad name, one that names another snapshot, or an empty table; TableMissingError.
     """
     if not NAME.match(name):
@@ -85,10 +97,8 @@ def create_tag(
             set_tag(table, name, current.snapshot_id, settings, {})
             tables[_full_name(table)] = _pinned(table, current)
     tables[spec.table()] = _pinned(requests, found)
-    text = json.dumps(
-        {"tables": {k: asdict(v) for k, v in tables.items()}, "created": datetime.now(UTC).isoformat()},
-        separators=(",", ":"),
-    )
+    told = {"tables": {k: asdict(v) for k, v in tables.items()}, "created": (created or datetime.now(UTC)).isoformat()}
+    text = json.dumps(told | ({"rule": rule} if rule else {}), separators=(",", ":"))
     set_tag(requests, name, found.snapshot_id, settings, {MAP + name: text})
     return _set_of(requests, name)
 
@@ -182,6 +192,7 @@ def _set_of(requests: Table, name: str) -> TrainingSet:
         datetime.fromisoformat(told["created"]) if "created" in told else made,
         int(summary["total-records"]) if "total-records" in summary else None,
         int(summary["total-files-size"]) if "total-files-size" in summary else None,
+        told.get("rule"),
     )
 
 

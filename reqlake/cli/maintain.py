@@ -88,7 +88,7 @@ def orphans(dataset: Positional[str], /, *, dry_run: bool = False) -> None:
 
 
 def maintain(dataset: Positional[str], /, *, dry_run: bool = False) -> None:
-    """Do what is due, in this order: retention, compaction, expiry, orphans. Run it daily.
+    """Do what is due, in this order: retention, compaction, tags by rule, expiry, orphans. Run it daily.
 
     Args:
         dataset: A spec file, a table's full name or a dataset's name.

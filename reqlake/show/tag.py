@@ -32,7 +32,8 @@ def show_sets(console: Console, sets: list[TrainingSet]) -> None:
     for s in sets:
         requests = "–" if s.requests is None else f"{s.requests:,}"
         pinned = ", ".join(f"{t} {p.snapshot_id}" for t, p in s.tables.items())
-        table.add_row(s.name, f"{s.created:%Y-%m-%d %H:%M}", requests, size(s.file_bytes or 0), pinned)
+        made = f"{s.created:%Y-%m-%d %H:%M}{' by rule' * (s.rule is not None)}"
+        table.add_row(s.name, made, requests, size(s.file_bytes or 0), pinned)
     console.print(table)
 
 
