@@ -11,6 +11,7 @@ An entry is a row of user_id, request_id, item_id, position (where that is part 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lakehouse.spec import DatasetSpec
@@ -111,25 +112,41 @@ def newest_labels(spec: DatasetSpec, how: Grouping, groups: DataFrame) -> DataFr
     """Groups whose `kept` rows have the labels that stand among all rows `c` of their impression, both in key order."""
     from pyspark.sql import functions as F
 
+    several = F.size("c") > F.size("kept")
     for name in spec.timed_labels:
-        all_told = F.sort_array(
-            F.transform(
-                "c", lambda x, n=name: F.struct(*[x[k] for k in how.key], ranked(x[n], x[f"{n}_time"]).alias("told"))
-            )
-        )
-        groups = groups.withColumn("_told", all_told)
-        told = F.col("_told")
-
-        def is_last(x: Column, i: Column, told: Column = told) -> Column:
-            same = F.lit(True)
-            for key in how.key:
-                same = same & (x[key] == F.get(told, i + F.lit(1))[key])
-            return ~F.coalesce(same, F.lit(False))
-
-        def take(row: Column, x: Column, n: str = name) -> Column:
-            return row.withField(n, x["told"]["value"]).withField(f"{n}_time", x["told"]["time"])
-
-        several = F.size("c") > F.size("kept")
-        brought = F.zip_with("kept", F.filter(told, is_last), take)
-        groups = groups.withColumn("kept", F.when(several, brought).otherwise(F.col("kept"))).drop("_told")
+        told = groups.withColumn("_told", _in_order(how, name))
+        brought = F.zip_with("kept", F.filter("_told", _ends_run(how)), _taking(name))
+        groups = told.withColumn("kept", F.when(several, brought).otherwise(F.col("kept"))).drop("_told")
     return groups
+
+
+def _in_order(how: Grouping, name: str) -> Column:
+    """What the rows `c` tell, by key and then by what stands."""
+    from pyspark.sql import functions as F
+
+    def tells(x: Column) -> Column:
+        return F.struct(*[x[key] for key in how.key], ranked(x[name], x[f"{name}_time"]).alias("told"))
+
+    return F.sort_array(F.transform("c", tells))
+
+
+def _ends_run(how: Grouping) -> Callable[[Column, Column], Column]:
+    """Whether the next of `_told` is of another key."""
+    from pyspark.sql import functions as F
+
+    def ends(x: Column, i: Column) -> Column:
+        same = F.lit(True)
+        for key in how.key:
+            same = same & (x[key] == F.get(F.col("_told"), i + F.lit(1))[key])
+        return ~F.coalesce(same, F.lit(False))
+
+    return ends
+
+
+def _taking(name: str) -> Callable[[Column, Column], Column]:
+    """A row with the label that stands."""
+
+    def takes(row: Column, x: Column) -> Column:
+        return row.withField(name, x["told"]["value"]).withField(f"{name}_time", x["told"]["time"])
+
+    return takes
