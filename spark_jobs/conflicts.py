@@ -12,7 +12,7 @@ from spark_jobs.direct import HASHES, with_fingerprint
 from spark_jobs.fingerprint import fingerprint
 from spark_jobs.merge import STORED_WINNER, Known, stored_place
 from spark_jobs.narrow import WINNER, Grouping, request_columns
-from spark_jobs.raw import FILE, ROW
+from spark_jobs.scan import FILE, ROW
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

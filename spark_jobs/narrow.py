@@ -15,7 +15,8 @@ from spark_jobs.checks import EVENT, Check, newest_event, request_checks, row_ch
 from spark_jobs.direct import HASH, NEWEST
 from spark_jobs.fingerprint import fingerprint
 from spark_jobs.labels import label_columns, newest_labels
-from spark_jobs.raw import FILE, ROW, RawLog
+from spark_jobs.raw import RawLog
+from spark_jobs.scan import FILE, ROW
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -18,7 +18,8 @@ from lakehouse.catalog import catalog_errors, ensure_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import IMPRESSION
-from spark_jobs.raw import FILE, ROW, RawLog
+from spark_jobs.raw import RawLog
+from spark_jobs.scan import FILE, ROW
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
