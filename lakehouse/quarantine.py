@@ -107,15 +107,15 @@ def _table(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> Table | N
 
 def _sensitive(spec: DatasetSpec) -> Iterator[str]:
     """Names of sensitive columns, as a raw log or the table has them."""
-    keys = spec.keys
+    keys, files = spec.keys, spec.label_files
     for name, key in (("user_id", keys.user_id), ("request_id", keys.request_id), ("item_id", keys.item_id)):
         if key.sensitive:
-            yield from (name, f"{name}_raw", *([key.column] if key.column else []))
+            yield from (name, f"{name}_raw", *(column for column in (key.column, getattr(files, name)) if column))
     if keys.user_id.sensitive:
         yield from keys.user_id.fallback
     for column in spec.columns():
         if column.sensitive:
-            yield from (column.name, column.raw, column.raw.split(".")[0])
+            yield from (column.name, column.raw, column.raw.split(".")[0], files.labels.get(column.name, column.name))
 
 
 def _masked(raw: str | None, hidden: set[str]) -> dict[str, Any]:

@@ -259,7 +259,7 @@ def _met(lake: Lake, base: Snapshot | None, told: DataFrame, late: DataFrame | N
     near: Reach = (spec.request_span, spec.request_span)
     far: Reach = (spec.label_horizon, spec.request_span)
     parts = [find_keys(spec, keys, frame, catalog, reach) for keys, reach in ((asked, near), (searched, far))]
-    found = [part for part in parts if part is not None]
+    found = [part[0] for part in parts if part is not None]
     if not found:
         return _Met(spec, "", None, None)
     met = (found[0] if len(found) == 1 else found[0].unionByName(found[1])).distinct().persist()

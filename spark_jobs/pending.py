@@ -168,6 +168,8 @@ def drop_overdue(
         "raw",
         *KEY,
         F.current_timestamp().alias("quarantined_at"),
+        F.lit(None).cast("string").alias("raw_schema"),
+        F.lit(None).cast("string").alias("replayed_by"),
     ).dropDuplicates(place)
     try:
         with maintenance_lease(catalog, spec, settings, "labels"):
