@@ -19,13 +19,17 @@ CANDIDATE = ("item_id", "impression_ts", "price", "click")
 PART = 4096
 
 
-def request_table(settings: Settings, name: str, shape: Shape, *, row_group: int, buckets: int = 4) -> Table:
+def request_table(
+    settings: Settings, name: str, shape: Shape, *, row_group: int, buckets: int = 4, page_bytes: int = 8 << 20
+) -> Table:
     """The requests of a log, sorted by user in each file, written by PyIceberg in row groups of `row_group`."""
     spec = long_history_spec(name, buckets)
     log = SyntheticLog(shape)
     table = ensure_request_table(open_catalog(settings), spec, settings)
     with table.transaction() as change:
-        change.set_properties({"write.parquet.row-group-limit": str(row_group)})
+        change.set_properties(
+            {"write.parquet.row-group-limit": str(row_group), "write.parquet.page-size-bytes": str(page_bytes)}
+        )
     order = np.lexsort((np.arange(shape.requests), log.user))
     step = shape.requests if buckets > 64 else PART
     for start in range(0, shape.requests, step):

@@ -1,6 +1,7 @@
 """Read request tables: an Iceberg snapshot becomes batches that hold each request once."""
 
 from feature_reader.batch import Jagged, Origin, Position, RequestBatch
+from feature_reader.cache import DiskCache
 from feature_reader.errors import (
     DataFileError,
     FilterError,
@@ -22,6 +23,7 @@ __all__ = [
     "BenchReport",
     "BenchRow",
     "DataFileError",
+    "DiskCache",
     "FilterError",
     "FlatReader",
     "FlatReport",

@@ -22,6 +22,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import NestedField
 
+from feature_reader.cache import Entry, entry_of
 from feature_reader.columns import one_array
 from feature_reader.decode import Decoder
 from feature_reader.deletes import deleted_rows
@@ -51,6 +52,8 @@ class ReadUnit:
     """Bytes of the columns read, decoded, by the footer."""
     sizes: np.ndarray | None = None
     """Candidates or tokens of each request kept, where batches are cut by them."""
+    entry: Entry | None = None
+    """What it would be in a disk cache, for a remote file and a reader that has one."""
 
     @property
     def requests(self) -> int:
@@ -109,6 +112,8 @@ class Planner:
     decoder: Decoder
     measured: tuple[tuple[int, ...], ...] = ()
     """Field ids of the lists whose lengths add up to a request's size; of each group the first that a file has."""
+    cached: bool = False
+    """Whether units get the entries that they would have in a disk cache."""
 
     def plan(self, snapshot_id: int | None) -> Plan:
         """Plan a snapshot. Raises DataFileError for an unreadable file, UnsupportedError for equality deletes."""
@@ -174,9 +179,15 @@ class Planner:
                 keep = remain if len(remain) < rows else None
             candidates, size = unit_size(footer, group, self.decoder.needs(footer.present))
             sizes = self._sizes(path, group, keep) if self.measured else None
-            units.append(ReadUnit(index, group, rows, keep, candidates, size, sizes))
+            entry = self._entry(path, group) if self.cached and not is_local(path) else None
+            units.append(ReadUnit(index, group, rows, keep, candidates, size, sizes, entry))
             first += rows
         return units, lost, dropped
+
+    def _entry(self, path: str, group: int) -> Entry:
+        present = self.files.footer(path).present
+        columns = [present[f.field_id] for f in self.decoder.needs(present)]
+        return entry_of(path, group, self.files.ranges(path, group, columns))
 
     def _sizes(self, path: str, group: int, keep: np.ndarray | None) -> np.ndarray:
         present = self.files.footer(path).present

@@ -15,8 +15,8 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from feature_reader.batch import Position, RequestBatch
+from feature_reader.cache import DiskCache, KeptEntries
 from feature_reader.errors import ReaderError, StateError
-from feature_reader.files import streaming_bytes
 from feature_reader.flat import FlatReader, FlatSource
 from feature_reader.memory import batch_bytes, divide, widest_window
 from feature_reader.options import batch_unit, check_positive
@@ -24,7 +24,7 @@ from feature_reader.order import Order
 from feature_reader.pipeline import Pipeline
 from feature_reader.plan import Plan, ReadUnit
 from feature_reader.schedule import Share, Slice, Steps, shares, sized_bounds, step_bounds
-from feature_reader.slices import SliceReader, sliced
+from feature_reader.slices import Group, SliceReader, sliced
 from feature_reader.sources import PinnedSource, Source, open_sources, plan_sources
 from feature_reader.state import ReaderState
 from feature_reader.stats import ReaderStats
@@ -63,6 +63,7 @@ class Reader:
                     first requests of the epoch again. `drop_last=True` is short for `drop`.
     credentials     gives storage properties anew (`s3.access-key-id`, …) when those in use are refused, as after they
                     expired; without it the table is loaded anew, for catalogs that vend credentials
+    cache           a DiskCache for files that are not on this machine
 
     Raises ReaderError and its kind (feature_reader.errors), TableMissingError for an unknown snapshot or tag.
     """
@@ -89,6 +90,7 @@ class Reader:
         tail: Tail = "pad",
         drop_last: bool = False,
         credentials: Credentials | None = None,
+        cache: DiskCache | None = None,
     ) -> None:
         check_positive(world_size=world_size, threads=threads, memory_bytes=memory_bytes)
         self.batch_by, self.batch_size = batch_unit(
@@ -113,6 +115,7 @@ class Reader:
             row_filter=row_filter,
             batch_by=self.batch_by,
             credentials=credentials,
+            cached=cache is not None,
         )
         first = self.sources[0]
         self.table, self.spec, self.layout = first.table, first.spec, first.layout
@@ -123,6 +126,8 @@ class Reader:
         self.stats = ReaderStats()
         self._window = window
         self._plan: Plan | None = None
+        self._cache = cache
+        self._kept: KeptEntries | None = None
         self._epoch = self._consumed = 0
         self._iteration: weakref.ref[Generator[RequestBatch, None, None]] | None = None
 
@@ -157,6 +162,9 @@ class Reader:
         if self._plan is None:
             with self.stats.timed("plan_s"):
                 self._plan = plan_sources(self.sources)
+                if self._cache is not None:
+                    entries = [unit.entry for unit in self._plan.units if unit.entry is not None]
+                    self._kept = KeptEntries(self._cache, entries, self.stats)
         return self._plan
 
     @property
@@ -316,9 +324,9 @@ class Reader:
         with self.stats.timed("read_s"):
             columns = source.columns_of(path)
             if part is None:
-                table = source.files.read(path, unit.row_group, columns)
+                table = source.files.read(path, unit.row_group, columns, self._kept)
             else:
-                table = slices.read(source.files, path, unit.row_group, columns, part)
+                table = slices.read(Group(source.files, path, unit.row_group, columns, self._kept), part)
         with self.stats.timed("decode_s"):
             batch = source.decoder(table, source.files.footer(path).present, f"{path}, row group {unit.row_group}")
         self.stats.add(units=part is None, slices=part is not None, decoded_bytes=batch.nbytes)
@@ -330,8 +338,7 @@ class Reader:
 
     def _streaming_bytes(self, unit: ReadUnit) -> int:
         """Bytes that going through a unit's row group takes."""
-        path, source = self.plan.files[unit.file], self.source_of(unit)
-        return streaming_bytes(source.files.footer(path), unit.row_group, source.columns_of(path), path)
+        return self.source_of(unit).streaming_bytes(self.plan.files[unit.file], unit.row_group)
 
     def compressed_bytes(self, unit: ReadUnit) -> int:
         """Bytes of a unit's columns as they lie in its file."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_reader.cache import KeptEntries
 from feature_reader.files import DataFiles
 from feature_reader.memory import Budget
 from feature_reader.plan import Plan, ReadUnit
@@ -66,6 +67,17 @@ def _within(pieces: tuple[Piece, ...], start: int, stop: int, total: int) -> Ite
             )
 
 
+@dataclass(frozen=True)
+class Group:
+    """A row group, and which of its columns are wanted."""
+
+    files: DataFiles
+    path: str
+    row_group: int
+    columns: list[str]
+    kept: KeptEntries | None = None
+
+
 class SliceReader:
     """Reads slices. One pass stays open between slices that follow one another; `close` ends it.
 
@@ -76,19 +88,19 @@ class SliceReader:
         self._open: _Pass | None = None
         self._lock = threading.Lock()
 
-    def read(self, files: DataFiles, path: str, row_group: int, columns: list[str], part: Slice) -> pa.Table:
+    def read(self, group: Group, part: Slice) -> pa.Table:
         """The slice's rows in ascending order. Raises DataFileError."""
 
         def once() -> pa.Table:
             if not part.follows:
-                with _Pass(files, path, row_group, columns, part.batch_rows) as alone:
+                with _Pass(group, part.batch_rows) as alone:
                     return alone.take(part.rows)
             with self._lock:
                 held, self._open = self._open, None
-            if held is None or not held.can_reach(path, row_group, int(part.rows[0])):
+            if held is None or not held.can_reach(group, int(part.rows[0])):
                 if held is not None:
                     held.close()
-                held = _Pass(files, path, row_group, columns, part.batch_rows)
+                held = _Pass(group, part.batch_rows)
             try:
                 table = held.take(part.rows)
             except BaseException:
@@ -98,8 +110,8 @@ class SliceReader:
                 self._open = held
             return table
 
-        with file_errors(path):
-            return files.storage.retried(once)
+        with file_errors(group.path):
+            return group.files.storage.retried(once)
 
     def close(self) -> None:
         """Close the file that is open, if any."""
@@ -112,11 +124,15 @@ class SliceReader:
 class _Pass:
     """One way through a row group, some rows at a time."""
 
-    def __init__(self, files: DataFiles, path: str, row_group: int, columns: list[str], batch_rows: int) -> None:
-        self._where = (path, row_group)
+    def __init__(self, group: Group, batch_rows: int) -> None:
+        self._where = (group.path, group.row_group)
         self._stack = ExitStack()
-        file: pq.ParquetFile = self._stack.enter_context(files.streaming(path))
-        self._batches = file.iter_batches(batch_rows, row_groups=[row_group], columns=columns, use_threads=False)
+        file: pq.ParquetFile = self._stack.enter_context(
+            group.files.opened(group.path, group.row_group, group.columns, group.kept, streaming=True)
+        )
+        self._batches = file.iter_batches(
+            batch_rows, row_groups=[group.row_group], columns=group.columns, use_threads=False
+        )
         self._first = 0
         """Row number of the batch at hand; the next row to come where none is."""
         self._batch: pa.RecordBatch | None = None
@@ -131,8 +147,8 @@ class _Pass:
         self._batch = self._batches = None
         self._stack.close()
 
-    def can_reach(self, path: str, row_group: int, row: int) -> bool:
-        return self._where == (path, row_group) and row >= self._first
+    def can_reach(self, group: Group, row: int) -> bool:
+        return self._where == (group.path, group.row_group) and row >= self._first
 
     def take(self, rows: np.ndarray) -> pa.Table:
         """These rows, ascending and not before the ones taken last."""

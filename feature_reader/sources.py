@@ -12,7 +12,7 @@ from pyiceberg.table import Table
 
 from feature_reader.decode import Decoder
 from feature_reader.errors import ReaderError
-from feature_reader.files import DataFiles
+from feature_reader.files import DataFiles, streaming_bytes
 from feature_reader.filters import RowFilter
 from feature_reader.layout import Field, Layout, build_layout, default_columns, measured_lists, sequence_siblings
 from feature_reader.options import pinned_schema, pinned_snapshot
@@ -20,6 +20,8 @@ from feature_reader.plan import Plan, Planner, ReadUnit
 from feature_reader.state import TablePin
 from feature_reader.storage import Credentials, Storage
 from lakehouse.schema import table_spec
+
+PAGE_BYTES, PAGE_BYTES_DEFAULT = "write.parquet.page-size-bytes", 1 << 20
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ class PinnedSource:
         row_filter: str | BooleanExpression | None,
         batch_by: str,
         credentials: Credentials | None,
+        cached: bool,
     ) -> None:
         self.label, self.table = label, source.table
         self.is_pinned = source.snapshot_id is not None or source.tag is not None
         self.snapshot_id = pinned_snapshot(source.table, source.snapshot_id, source.tag)
-        self.spec = table_spec(source.table)
+        self.spec = table_spec(source.table, source.schema_id)
         schema = pinned_schema(source.table, source.schema_id)
         self.schema_id = schema.schema_id
         self.layout = build_layout(self.spec, schema, columns)
@@ -61,12 +64,13 @@ class PinnedSource:
         self.files = DataFiles(Storage(source.table, credentials), source.table.name_mapping())
         siblings = sequence_siblings(self.spec, schema)
         self.decoder = Decoder(self.layout, siblings)
+        self._cached = cached
         self._measured = measured_lists(batch_by, schema, siblings)
         self.planner = self._planner()
 
     def _planner(self) -> Planner:
         schema = pinned_schema(self.table, self.schema_id)
-        return Planner(self.table, schema, self.filter, self.files, self.decoder, self._measured)
+        return Planner(self.table, schema, self.filter, self.files, self.decoder, self._measured, self._cached)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("planner", "table")}
@@ -85,6 +89,11 @@ class PinnedSource:
         """Whether the table still knows a snapshot."""
         return self.table.metadata.snapshot_by_id(snapshot_id) is not None
 
+    def streaming_bytes(self, path: str, row_group: int) -> int:
+        """Bytes that going through a row group takes, if its pages are as large as the table's properties say."""
+        page = int(self.table.properties.get(PAGE_BYTES, PAGE_BYTES_DEFAULT))
+        return streaming_bytes(self.files.footer(path), row_group, self.columns_of(path), path, page)
+
     def columns_of(self, path: str) -> list[str]:
         """The names that a file gives the columns to read."""
         present = self.files.footer(path).present
@@ -101,6 +110,7 @@ def open_sources(
     row_filter: str | BooleanExpression | None,
     batch_by: str,
     credentials: Credentials | None,
+    cached: bool,
 ) -> tuple[PinnedSource, ...]:
     """The tables in the order of their labels, so that it does not matter in which order they are given.
 
@@ -126,7 +136,15 @@ def open_sources(
     labelled = sorted(_labels(sources).items())
     _same_defaults([s for _, s in labelled], names)
     pinned = [
-        PinnedSource(source, label, columns=names, row_filter=row_filter, batch_by=batch_by, credentials=credentials)
+        PinnedSource(
+            source,
+            label,
+            columns=names,
+            row_filter=row_filter,
+            batch_by=batch_by,
+            credentials=credentials,
+            cached=cached,
+        )
         for label, source in labelled
     ]
     for other in pinned[1:]:

@@ -32,6 +32,13 @@ class ReaderStats:
     """Parts of row groups that the memory bound cannot hold; each goes through its group once if that is shuffled."""
     decoded_bytes: int = 0
     """Bytes of the arrays that were decoded."""
+    cache_hits: int = 0
+    """Reads of a unit that the disk cache had, of those that it keeps."""
+    cache_misses: int = 0
+    """Reads of a unit that the disk cache keeps and did not have yet."""
+    cache_damaged: int = 0
+    """Entries of the disk cache that were not what had been written, and were read again."""
+    cache_written_bytes: int = 0
     peak_held_bytes: int = 0
     """Most bytes that units and batches in flight have held, by the plan's estimate."""
     steps: int = 0

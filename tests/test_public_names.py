@@ -8,16 +8,17 @@ import pytest
 
 PUBLIC = {
     "feature_reader": """
-        BenchReport BenchRow DataFileError FilterError FlatReader FlatReport Jagged MemoryBoundError Origin Plan
-        Position RanksDisagreeError ReadUnit Reader ReaderError ReaderStats RequestBatch StateError UnsupportedError
-        bench trace
+        BenchReport BenchRow DataFileError DiskCache FilterError FlatReader FlatReport Jagged MemoryBoundError Origin
+        Plan Position RanksDisagreeError ReadUnit Reader ReaderError ReaderStats RequestBatch Source StateError
+        UnsupportedError bench trace
     """,
     "lakehouse.quality": "Rule RuleResult ValidationReport audit suite_rules validate",
     "lakehouse.report": """
         Bin ColumnBytes DedupReport Distribution Factor Layout dedup_report print_report write_html
     """,
     "lakehouse.spec": """
-        REQUEST_KEY Column DatasetSpec EmbeddingTable Feature FeatureType Keys Label Partition Sequence SequenceField
+        REQUEST_KEY Column DatasetSpec EmbeddingTable Feature FeatureType Keys Label LabelFiles Partition Sequence
+        SequenceField
         dump_yaml load_spec parse_spec spec_from_json
     """,
     "lakehouse.sql": "Explanation ScanPlan explain names query stream",

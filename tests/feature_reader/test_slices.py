@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 from benchmarks.reader import peak_memory
 from benchmarks.reader_data import request_table
 from benchmarks.synthetic import Shape
-from feature_reader import MemoryBoundError, Reader, files, memory
+from feature_reader import MemoryBoundError, Reader, files, memory, sources
 from feature_reader.files import DataFiles
 from feature_reader.testing import assert_batches_equal, delete_positions
 from lakehouse.settings import Settings
@@ -36,7 +36,8 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables as small as these are only sliced where pages and buffers are counted as smaller still."""
     monkeypatch.setattr(memory, "STREAM_BYTES", 256)
     monkeypatch.setattr(files, "STREAM_BUFFER", 16)
-    monkeypatch.setattr(files, "PAGE_BYTES", 16)
+    monkeypatch.setattr(sources, "PAGE_BYTES", "")
+    monkeypatch.setattr(sources, "PAGE_BYTES_DEFAULT", 16)
 
 
 @pytest.fixture(params=SPECS)
@@ -94,8 +95,8 @@ def test_slices_keep_to_batches_by_candidates_and_tokens(
 @pytest.mark.usefixtures("small_pages")
 def test_in_file_order_the_slices_share_one_pass(one_group: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    streaming = DataFiles.streaming
-    monkeypatch.setattr(DataFiles, "streaming", lambda self, path: passes.append(path) or streaming(self, path))
+    opened = DataFiles.opened
+    monkeypatch.setattr(DataFiles, "opened", lambda self, *a, **k: passes.append(a[0]) or opened(self, *a, **k))
     options: dict[str, Any] = {"batch_requests": 5, "shuffle": False}
     reader = Reader(one_group, **options, memory_bytes=least(one_group, **options))
     assert sum(b.R for b in reader) == reader.plan.requests
@@ -105,7 +106,8 @@ def test_in_file_order_the_slices_share_one_pass(one_group: Table, monkeypatch: 
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_group_of_several_times_the_bound_stays_within_it(settings: Settings, shuffle: bool) -> None:
-    table = request_table(settings, "long", Shape(requests=1536, fanout=4), row_group=1536, buckets=1)
+    shape = Shape(requests=1536, fanout=4)
+    table = request_table(settings, "long", shape, row_group=1536, buckets=1, page_bytes=1 << 20)
     reader = Reader(table, batch_requests=32, shuffle=shuffle, memory_bytes=15 << 20)
     assert reader.plan.units[0].decoded_bytes > 2 * reader.memory_bytes
 

@@ -6,12 +6,13 @@ import gc
 import pickle
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pyiceberg.table import Table
 
-from feature_reader import DataFileError, Reader
+from feature_reader import DataFileError, DiskCache, Reader
 from feature_reader.testing import assert_batches_equal
 from lakehouse.catalog import open_catalog
 from lakehouse.settings import Settings
@@ -133,3 +134,18 @@ def test_a_catalog_that_vends_credentials_is_asked_by_itself(
     monkeypatch.setattr(flaky.catalog, "load_table", vend)
     assert sum(batch.R for batch in reader) == 60
     assert len(asked) == 1
+
+
+def test_a_second_epoch_from_the_disk_cache_asks_the_server_nothing(
+    video: Table, flaky: Table, way: FlakyS3, tmp_path: Path
+) -> None:
+    way.fault = lambda number, _: "reset" if number % 4 == 0 else None
+    reader = Reader(flaky, **OPTIONS, cache=DiskCache(tmp_path / "cache", 1 << 30))
+    plain = Reader(video, **OPTIONS)
+    asked = []
+    for _ in range(2):
+        for got, want in zip(reader, plain, strict=True):
+            assert_batches_equal(got, want)
+        asked.append(way.requests)
+    assert asked[1] == asked[0]
+    assert reader.stats.cache_hits == reader.stats.cache_misses == len(plain.plan.units)
