@@ -7,6 +7,7 @@ tables first (V1), so Spark finds them there.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ from pyiceberg.table import Table
 
 from lakehouse.errors import CatalogError, TableMissingError, nearest
 from lakehouse.settings import Settings
+
+ASIDE = "_aside"
+"""After a table's name while two tables trade places (lakehouse/upkeep/swap.py)."""
+SWAP_LOOKS, SWAP_PAUSE = 20, 0.1  # renames take milliseconds; where a swap has died, the next rebucket mends it
 
 
 def local_path(uri: str) -> Path:
@@ -103,13 +108,25 @@ def load_table(catalog: Catalog, identifier: str, settings: Settings) -> Table:
     """One table. Raises TableMissingError that suggests the nearest name."""
     with catalog_errors(settings):
         try:
-            return catalog.load_table(identifier)
+            return _load_swapped(catalog, identifier)
         except (NoSuchTableError, NoSuchNamespaceError) as error:
             hint = nearest(identifier, table_names(catalog, identifier.rpartition(".")[0]))
             where = redact(settings.catalog.uri)
             raise TableMissingError(
                 f"no table {identifier} in the catalog {where}.{hint} `reqlake ingest` makes a request table"
             ) from error
+
+
+def _load_swapped(catalog: Catalog, identifier: str) -> Table:
+    """A table, also while a rebucket renames it: only in a catalog that is no SQL one is its name missing then."""
+    for _ in range(SWAP_LOOKS):
+        try:
+            return catalog.load_table(identifier)
+        except NoSuchTableError:
+            if f"{identifier}{ASIDE}" not in table_names(catalog, identifier.rpartition(".")[0]):
+                break
+            time.sleep(SWAP_PAUSE)
+    return catalog.load_table(identifier)
 
 
 def table_names(catalog: Catalog, namespace: str) -> list[str]:

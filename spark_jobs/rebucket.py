@@ -21,7 +21,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
-from lakehouse.catalog import catalog_errors, load_table, open_catalog, table_names
+from lakehouse.catalog import ASIDE, catalog_errors, load_table, open_catalog, table_names
 from lakehouse.lease import Lease, maintenance_lease
 from lakehouse.ledger import Ledger
 from lakehouse.schema import open_request_table, table_spec
@@ -42,7 +42,7 @@ from lakehouse.upkeep.relayout import (
     with_layout,
 )
 from lakehouse.upkeep.state import TableState
-from lakehouse.upkeep.swap import ASIDE, drop_whole, mend, others_of, swap
+from lakehouse.upkeep.swap import drop_whole, mend, others_of, swap
 from spark_jobs.errors import RebucketError
 from spark_jobs.guard import job
 from spark_jobs.layout import order_writes

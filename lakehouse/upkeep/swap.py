@@ -14,12 +14,10 @@ from pyiceberg.table import Table
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from lakehouse.catalog import catalog_errors, table_names
+from lakehouse.catalog import ASIDE, catalog_errors, table_names
 from lakehouse.settings import Settings
 from lakehouse.upkeep.files import bare, remove, stored
 from lakehouse.upkeep.relayout import ANEW, BEFORE
-
-ASIDE = "_aside"
 
 
 def swap(catalog: Catalog, current: Table, other: Table, kept: str, settings: Settings) -> None:

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.exceptions import CommitFailedException
 
-from lakehouse.catalog import local_path, open_catalog, table_names
+from lakehouse import catalog as catalogs
+from lakehouse.catalog import load_table, local_path, open_catalog, table_names
 from lakehouse.errors import TableMissingError
 from lakehouse.ledger import BATCH, FILES, Ledger
 from lakehouse.sample import sample_as_table
@@ -307,12 +308,19 @@ def test_a_catalog_that_only_renames(settings: Settings, monkeypatch: pytest.Mon
             raise Killed
         return rename(*given)
 
+    monkeypatch.setattr(catalogs, "SWAP_PAUSE", 0)
     for dead, whose in ((1, table), (2, table), (3, other)):
         with monkeypatch.context() as patch:
             renames.clear()
             patch.setattr(catalog, "rename_table", dies)
             with pytest.raises(Killed):
                 swaps._one_by_one(catalog, steps)
+        if dead == 2:
+            with pytest.raises(TableMissingError, match=f"no table {name}"):
+                load_table(catalog, name, settings)
+            monkeypatch.setattr(catalogs.time, "sleep", lambda _: rename(f"{name}_aside", name))
+            assert load_table(catalog, name, settings).name() == table.name()  # while the renames go on
+            rename(name, f"{name}_aside")
         assert rebucket.mend_name(settings, name) == (dead > 1)
         assert catalog.load_table(name).metadata.table_uuid == whose.metadata.table_uuid
     rename(name, f"{name}_anew")
