@@ -10,6 +10,7 @@
     ├── RawDataError          raw input that cannot be ingested as it is
     ├── AuditError            data that failed its expectations; nothing was published
     ├── TagError              a training set that cannot be made, found or dropped as asked
+    ├── EvolutionError        a change of a spec that its table cannot follow, or not now
     ├── LeaseError            another maintenance job holds the dataset
     ├── ExpiryError           a snapshot that something still needs
     ├── ServerError           a Trino server that is down, busy or failing
@@ -66,6 +67,10 @@ class AuditError(ReqlakeError):
 
 class TagError(ReqlakeError):
     """A training set that cannot be made, found or dropped as asked."""
+
+
+class EvolutionError(ReqlakeError):
+    """A change of a spec that its table cannot follow, or not now; the table is as it was."""
 
 
 class LeaseError(ReqlakeError):

@@ -5,6 +5,7 @@ The table carries its spec (`reqlake.spec`), so readers need no file beside it.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -40,6 +41,8 @@ from lakehouse.settings import Settings
 from lakehouse.spec import Column, DatasetSpec, spec_from_json
 
 FORMAT, SPEC, SPEC_HASH = "reqlake.format", "reqlake.spec", "reqlake.spec-hash"
+# Of a table whose spec has changed: `reqlake.spec.<schema id>` before, and the columns that came later.
+SPEC_BEFORE, LATER = "reqlake.spec.", "reqlake.later-columns"
 FORMAT_VERSION = 1
 ICEBERG_ELEMENTS: dict[str, IcebergType] = {
     "bool": BooleanType(),
@@ -132,13 +135,20 @@ def ensure_request_table(catalog: Catalog, spec: DatasetSpec, settings: Settings
             return catalog.create_table_if_not_exists(
                 name, schema, partition_spec=partition_spec(spec, schema), properties=table_properties(spec)
             )
+    check_spec(table, spec)
+    return table
+
+
+def check_spec(table: Table, spec: DatasetSpec) -> None:
+    """Raises FormatError for a table that has another spec, or that `check_format` refuses."""
     check_format(table)
     if table.properties.get(SPEC_HASH) != spec.hash:
+        name = ".".join(table.name())
         raise FormatError(
-            f"{name} was made with spec {table.properties.get(SPEC_HASH)}, this one is {spec.hash}: "
-            f"use the table's spec (`reqlake spec show {name}`), or another dataset name"
+            f"{name} has spec {table.properties.get(SPEC_HASH)}, this one is {spec.hash}: see what has changed with "
+            f"`reqlake spec plan FILE` and change the table with `reqlake spec apply FILE`, or go on with the table's "
+            f"own (`reqlake spec show {name}`)"
         )
-    return table
 
 
 def check_format(table: Table) -> None:
@@ -150,10 +160,35 @@ def check_format(table: Table) -> None:
         raise FormatError(f"{name} is of table format {version}, reqlake here reads {FORMAT_VERSION}: upgrade reqlake")
 
 
-def table_spec(table: Table) -> DatasetSpec:
-    """The spec that a request table carries. Raises FormatError."""
+def table_spec(table: Table, schema_id: int | None = None) -> DatasetSpec:
+    """The spec that a request table carries; with the id of an older schema, that of its time. Raises FormatError."""
     check_format(table)
-    return spec_from_json(table.properties[SPEC], f"the spec of {'.'.join(table.name())}")
+    text = table.properties.get(f"{SPEC_BEFORE}{schema_id}") if schema_id != table.schema().schema_id else None
+    spec = spec_from_json(text or table.properties[SPEC], f"the spec of {'.'.join(table.name())}")
+    return spec if text else _told(spec, table)
+
+
+def as_in_table(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> DatasetSpec:
+    """The spec with what its request table knows of it; as it is where there is no table."""
+    with catalog_errors(settings):
+        try:
+            return _told(spec, catalog.load_table(spec.table()))
+        except NoSuchTableError:
+            return spec
+
+
+def _told(spec: DatasetSpec, table: Table) -> DatasetSpec:
+    return spec.of_table(later_columns(table), evolved=is_evolved(table))
+
+
+def later_columns(table: Table) -> frozenset[str]:
+    """Columns that came after the table was made: rows and raw files of before do not have them."""
+    return frozenset(json.loads(table.properties.get(LATER, "[]")))
+
+
+def is_evolved(table: Table) -> bool:
+    """Whether rows were written under another schema: their `request_hash` is that of their features at the time."""
+    return any(name.startswith(SPEC_BEFORE) for name in table.properties)
 
 
 def open_request_table(catalog: Catalog, spec: DatasetSpec | str, settings: Settings) -> Table:

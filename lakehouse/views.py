@@ -127,5 +127,6 @@ def _unnest_spark(view: View, listed: list[Column], table: str) -> str:
         for c in view.columns
     )
     index = ", u.ordinal + 1L AS event_index" if view.kind == "events" else ""
-    zipped = f"arrays_zip({', '.join(f'r.`{c.name}`' for c in listed)})"
+    # A column that came after the row is null, and so would be what is zipped with it.
+    zipped = f"arrays_zip({', '.join(f'coalesce(r.`{c.name}`, array()) AS `{c.name}`' for c in listed)})"
     return f"SELECT {chosen}{index} FROM {table} AS r LATERAL VIEW posexplode({zipped}) u AS ordinal, event"

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyiceberg.table import Table
-from pyiceberg.types import IcebergType, ListType
 
-from lakehouse.catalog import catalog_errors
 from lakehouse.errors import SpecError
-from lakehouse.schema import ICEBERG_ELEMENTS, SPEC, SPEC_HASH
+from lakehouse.evolution import commit, plan
 from lakehouse.settings import Settings
 from lakehouse.spec import Column, DatasetSpec, parse_spec
 from spark_jobs.backfill_source import Source
@@ -46,11 +44,7 @@ def ensure_column(
     except SpecError as error:
         raise BackfillError(f"{feature} cannot be a feature of {spec.name}: {error}") from error
     column = later.column(feature)
-    with catalog_errors(settings), table.transaction() as change:
-        with change.update_schema() as schema:
-            schema.add_column(feature, _iceberg(column))
-        change.set_properties({SPEC: later.to_json(), SPEC_HASH: later.hash})
-    table.refresh()
+    commit(plan(table, later), settings)
     return _target(column), True
 
 
@@ -58,13 +52,6 @@ def _target(column: Column) -> Target:
     element = SPARK[column.type.element]
     one = element if column.type.shape == "scalar" else f"array<{element}>"
     return Target(column.name, f"array<{one}>" if column.per_candidate else one, one)
-
-
-def _iceberg(column: Column) -> IcebergType:
-    kind: IcebergType = ICEBERG_ELEMENTS[column.type.element]
-    for _ in range((column.type.shape != "scalar") + column.per_candidate):
-        kind = ListType(element_id=1, element_type=kind, element_required=False)  # ids are assigned by the commit
-    return kind
 
 
 def _type_name(kind: DataType | Any, feature: str) -> str:

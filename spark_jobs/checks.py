@@ -54,9 +54,13 @@ def request_checks(spec: DatasetSpec) -> list[Check]:
         checks += _feature_checks(name, feature, feature.type, "feature_out_of_range")
     for group, sequence in spec.sequences.items():
         columns = {field: f"{group}_{field}" for field in sequence.fields}
-        sizes = [F.coalesce(F.size(name), F.lit(-1)) for name in columns.values()]
-        for field, size in list(zip(columns, sizes, strict=True))[1:]:
-            checks.append(Check("list_length_mismatch", columns[field], size != sizes[0]))
+        # A list that came after the others is null in rows of before.
+        first = next((name for name in columns.values() if name not in spec.later), columns[next(iter(columns))])
+        sizes = [F.coalesce(F.size(first), F.lit(-1))]
+        for name in columns.values():
+            size = F.array_size(name) if name in spec.later else F.coalesce(F.size(name), F.lit(-1))
+            if name != first:
+                checks.append(Check("list_length_mismatch", name, size != sizes[0]))
         if sequence.max_length is not None:
             checks.append(Check("list_too_long", group, sizes[0] > sequence.max_length))
         for field, feature in sequence.fields.items():
@@ -102,7 +106,7 @@ def _feature_checks(name: str, feature: Feature, kind: FeatureType, out_of_range
     column = F.col(name)
     low, high = (column, column) if kind.shape == "scalar" else (F.array_min(column), F.array_max(column))
     checks = []
-    if feature.required:
+    if feature.required and feature.default is None:
         checks.append(Check("missing_value", name, column.isNull()))
     if kind.shape == "vector":
         nulls = F.exists(column, lambda x: x.isNull())

@@ -61,6 +61,11 @@ class Source:
         return RawDataError(f"{self.file.path}: column {self.name} is {self.type}, the spec wants {wanted}: {remedy}")
 
 
+def in_all(name: str, files: list[RawFile]) -> bool:
+    """Whether every file has a raw column."""
+    return all(_type_at(file.schema, name) is not None for file in files)
+
+
 def find_source(name: str, files: list[RawFile], what: str) -> Source:
     """A raw column by its dotted path. Raises RawDataError: not in some file, or of two types in two files."""
     first: Source | None = None

@@ -89,7 +89,8 @@ class Dedup:
         raw = complete_requests(
             self.spec, self.log, self.groups.where(f"NOT ({STORED_WINNER})"), count, size, hashed=hashed
         )
-        return raw.unionByName(self.known.complete(self.groups.where(STORED_WINNER)))
+        requests = raw.unionByName(self.known.complete(self.groups.where(STORED_WINNER)))
+        return self.known.kept_hashes(requests)
 
     @property
     def row_faults(self) -> int:

@@ -105,6 +105,8 @@ def direct_way(
     taken = {name.lower() for name in (*wide, *places, HASH, NEWEST, HASHES)}
     if any(name.lower() in taken for name in heads):
         return None  # one name for two columns
+    if any(name not in file.schema.names for file in files for name in (*heads, *(c.raw for c in wide.values() if c))):
+        return None  # a column that came later, which some files lack
     known = {name: column for name, column in wide.items() if column is not None}
     if len(known) < len(wide):
         return None

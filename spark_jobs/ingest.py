@@ -23,11 +23,12 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.catalog import open_catalog
-from lakehouse.errors import AuditError, ReqlakeError
+from lakehouse.errors import ReqlakeError
 from lakehouse.lease import refuse_beside
 from lakehouse.ledger import Ledger, Member, members_json
 from lakehouse.quality import audit
-from lakehouse.schema import ensure_request_table
+from lakehouse.quality.batch import keep_audit
+from lakehouse.schema import as_in_table, check_spec, ensure_request_table
 from lakehouse.settings import Settings, load_settings
 from lakehouse.spec import DatasetSpec, load_spec
 from spark_jobs.batch import choose_batch
@@ -35,22 +36,28 @@ from spark_jobs.conflicts import count_conflicts
 from spark_jobs.dedup import Dedup
 from spark_jobs.errors import BatchRefusedError, MainMovedError, NothingSoundError
 from spark_jobs.guard import job
+from spark_jobs.ids import NewIds, find_new_ids
 from spark_jobs.layout import order_writes
 from spark_jobs.merge import Known, find_known
 from spark_jobs.narrow import WINNER
+from spark_jobs.pending import Pending, find_pending
 from spark_jobs.publish import (
+    added,
     append_batch,
+    appended,
     audit_branch,
     branch_of,
     delete_by_position,
     drop_leftovers,
+    head_of,
     publish,
+    require_taken_out,
     reset_branch,
 )
 from spark_jobs.quarantine import Condemned, ensure_quarantine, write_quarantine
 from spark_jobs.raw import RawLog
 from spark_jobs.report import IngestReport, Progress, Steps
-from spark_jobs.session import session_for
+from spark_jobs.session import build_session
 from spark_jobs.settle import settle
 from spark_jobs.sources import Source, TableRange, source_of
 
@@ -78,6 +85,7 @@ def run(
     published.
     """
     with job(spark, settings):
+        spec = as_in_table(open_catalog(settings), spec, settings)
         lake = Lake(spark, settings, spec, Steps(progress))
         with lake.steps.step("look", "Looking at the raw files"):
             source = source_of(spark, settings, spec, raw)
@@ -163,19 +171,29 @@ def bring_in(lake: Lake, table: Table, base: Snapshot | None, batch: Incoming) -
     branch = audit_branch(batch.batch_id)
     with branch_of(spark, lake.requests, branch, base):
         refuse_beside(lake.catalog, spec, settings, "ingest")
-        dedup, condemned, head = _write(lake, dedup, table, batch, branch)
+        check_spec(table.refresh(), spec)
+        ids, pending = _find_ids(lake, log), find_pending(spark, lake.catalog, spec, settings, dedup.groups)
+        dedup, condemned, head = _write(lake, dedup, table, batch, branch, pending=pending)
+        warnings: tuple[str, ...] = ()
         if dedup.books.requests:
             with steps.step("audit", "Validating before anything is published"):
-                audit(_appended(spark, lake.requests, head), spec).require()
+                rows, about = appended(spark, lake.requests, head), (batch.batch_id, head.snapshot_id)
+                warnings = keep_audit(lake.catalog, spec, settings, audit(rows, spec), frame=rows, about=about)
         by_column: dict[str, int] = {}
         if dedup.books.conflicting:
             with steps.step("conflicts", "Counting the columns on which rows disagree"):
                 by_column = count_conflicts(spec, dedup)
         batch.hold(condemned, known)
+        if ids is not None:
+            with steps.step("ids", f"Keeping {ids.count:,} new string ids"):
+                ids.write(batch.batch_id)
         with steps.step("publish", "Publishing"):
             publish(spark, lake.requests, branch)
     with steps.step("ledger", "Entering the batch in the ledger"):
         Ledger(lake.catalog, spec, settings).write(batch.batch_id, batch.members, head.snapshot_id, head.timestamp_ms)
+    if pending is not None:
+        with steps.step("labels", "Taking out labels that had waited for their impression"):
+            pending.take_out(dedup.groups)
     dedup.groups.unpersist()
     if known is not None:
         known.release()
@@ -191,7 +209,16 @@ def bring_in(lake: Lake, table: Table, base: Snapshot | None, batch: Incoming) -
         conflicts_by_column=by_column,
         snapshot_id=head.snapshot_id,
         seconds=steps.seconds,
+        warnings=warnings,
     )
+
+
+def _find_ids(lake: Lake, log: RawLog) -> NewIds | None:
+    """String ids of the batch that the ids table does not have. Raises BatchRefusedError for a collision."""
+    if not lake.spec.string_ids:
+        return None
+    with lake.steps.step("ids", "Looking for string ids that are new, and for collisions"):
+        return find_new_ids(lake.spark, lake.catalog, lake.spec, lake.settings, log.thin or log.typed)
 
 
 def find_stored(lake: Lake, log: RawLog, base: Snapshot | None) -> Known | None:
@@ -203,7 +230,9 @@ def find_stored(lake: Lake, log: RawLog, base: Snapshot | None) -> Known | None:
         return find_known(lake.spark, lake.spec, keys, lake.requests, base.snapshot_id)
 
 
-def _write(lake: Lake, dedup: Dedup, table: Table, batch: Incoming, branch: str) -> tuple[Dedup, Condemned, Snapshot]:
+def _write(
+    lake: Lake, dedup: Dedup, table: Table, batch: Incoming, branch: str, *, pending: Pending | None
+) -> tuple[Dedup, Condemned, Snapshot]:
     """Write the sound requests to the branch; what was left of the batch, what is condemned, the branch's snapshot."""
     steps, target, members = lake.steps, f"{lake.requests}.branch_{branch}", members_json(batch.members)
     with steps.step("judge", "Judging the rows that cannot stay"):
@@ -214,10 +243,10 @@ def _write(lake: Lake, dedup: Dedup, table: Table, batch: Incoming, branch: str)
     says = f"Writing {dedup.books.requests:,} requests"
     while True:
         with steps.step("write", says):
-            requests = dedup.complete()
+            requests = dedup.complete() if pending is None else pending.applied(dedup.complete())
             append_batch(_sound(requests), target, batch.batch_id, members)
-            head = _head(table, branch)
-        if _added(head) == dedup.books.requests:
+            head = head_of(table, branch)
+        if added(head) == dedup.books.requests:
             return dedup, condemned, head
         with steps.step("redo", "Leaving out requests whose values break a rule"):
             dedup, changed = dedup.without(faulty(requests))
@@ -233,22 +262,14 @@ def _take_out(lake: Lake, known: Known, table: Table, branch: str) -> None:
     """Delete the rows that will be written anew, from the branch. Raises AuditError where that took another number."""
     delete_by_position(lake.spark, table, lake.requests)
     known.delete(lake.spark, f"{lake.requests}.branch_{branch}")
-    summary = _head(table, branch).summary
-    told = summary.additional_properties if summary else {}
-    # Positions that a file had lost already are written again with the new ones.
-    gone = int(told.get("added-position-deletes", "0")) - int(told.get("removed-position-deletes", "0"))
-    if gone != known.rows:
-        raise AuditError(
-            f"{lake.requests}: {gone} rows were taken out to be written anew, but {known.rows} were read: nothing was "
-            f"published, run it again, and report it if that does not help"
-        )
+    require_taken_out(lake.requests, head_of(table, branch), known.rows)
 
 
 def _judge(dedup: Dedup, settings: Settings) -> Condemned:
     """The condemned rows. Raises BatchRefusedError where the bad ones are too large a share, or nothing is left."""
     condemned = dedup.condemned()
     share, ceiling = condemned.bad / dedup.log.rows, settings.ingest.max_bad_share
-    if share > ceiling or not (dedup.books.requests or (dedup.known is not None and dedup.known.settled)):
+    if share > ceiling or (dedup.known is None and not dedup.books.requests):
         counts = ", ".join(f"{reason} {count:,}" for reason, count in condemned.counts.items())
         examples: dict[str, Row] = {}
         for row in condemned.rows.limit(200).collect():
@@ -284,25 +305,6 @@ def faulty(requests: DataFrame) -> DataFrame:
     return requests.where("_fault IS NOT NULL").select(*WINNER, "_fault").persist()
 
 
-def _head(table: Table, branch: str) -> Snapshot:
-    """The snapshot that a branch points to now."""
-    snapshot = table.refresh().snapshot_by_name(branch)
-    if snapshot is None:
-        raise BatchRefusedError(f"the audit branch {branch} was dropped by somebody: run this again")
-    return snapshot
-
-
-def _added(head: Snapshot) -> int:
-    """Rows that a snapshot's commit added."""
-    return int((head.summary.additional_properties if head.summary else {}).get("added-records", "0"))
-
-
-def _appended(spark: SparkSession, name: str, head: Snapshot) -> DataFrame:
-    """The rows of one commit."""
-    reader = spark.read.option("start-snapshot-id", str(head.parent_snapshot_id))
-    return reader.option("end-snapshot-id", str(head.snapshot_id)).table(name)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """`spark-submit spark_jobs/ingest.py --spec SPEC RAW…`, or `python -m spark_jobs.ingest`."""
     parser = argparse.ArgumentParser(prog="spark_jobs.ingest", description="Ingest a raw impression log.")
@@ -319,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings()
         spec = load_spec(given.spec)
-        report = run(session_for(settings), settings, spec, raw, batch_id=given.batch_id, progress=_say)
+        report = run(build_session(settings), settings, spec, raw, batch_id=given.batch_id, progress=_say)
     except ReqlakeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

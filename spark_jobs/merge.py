@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import SPAN, newest_event
+from spark_jobs.direct import with_fingerprint
 from spark_jobs.fingerprint import fingerprint
 from spark_jobs.narrow import WINNER, request_columns, row_columns, row_rank
 from spark_jobs.quarantine import JSON
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 KEY = ["user_id", "request_id"]
 STORED_WINNER = f"{WINNER[1]} < 0"
+NOW = "_hash_now"
 TOUCHED_VIEW = "reqlake_touched_requests"
+Reach = tuple[timedelta, timedelta]
+"""How far before and after a time its request may have opened."""
+NO_REACH: Reach = (timedelta(0), timedelta(0))
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,16 @@ class Known:
         fault = F.lit(None).cast("struct<reason: string, column: string>")
         return joined.select(*names, *WINNER, fault.alias("_fault"))
 
+    def kept_hashes(self, requests: DataFrame) -> DataFrame:
+        """The requests with the `request_hash` that each stored variant has had: a key stays for good."""
+        from pyspark.sql import functions as F
+
+        if NOW not in self.stored.columns:
+            return requests
+        kept = self.stored.groupBy(*KEY, F.col(NOW).alias("request_hash")).agg(F.min("request_hash").alias("_kept"))
+        told = requests.join(F.broadcast(kept), [*KEY, "request_hash"], "left")
+        return told.withColumn("request_hash", F.coalesce("_kept", "request_hash")).select(*requests.columns)
+
     def condemned(self, places: DataFrame, batch_id: str) -> DataFrame:
         """Quarantine rows of stored candidates that late rows have overruled; `places`: file, row, reason, detail."""
         from pyspark.sql import functions as F
@@ -104,15 +119,8 @@ class Known:
         )
 
     def delete(self, spark: SparkSession, target: str) -> None:
-        """Delete the touched rows on a branch: position deletes, no data file is written (docs/decisions/0007)."""
-        self.keys.createOrReplaceTempView(TOUCHED_VIEW)
-        try:
-            spark.sql(
-                f"DELETE FROM {target} WHERE ({self.where}) AND "
-                f"(user_id, request_id) IN (SELECT user_id, request_id FROM {TOUCHED_VIEW})"
-            )
-        finally:
-            spark.catalog.dropTempView(TOUCHED_VIEW)
+        """Delete the touched rows on a branch."""
+        delete_requests(spark, target, self.where, self.keys)
 
     def release(self) -> None:
         """Drop what was cached."""
@@ -120,25 +128,53 @@ class Known:
             frame.unpersist()
 
 
-def find_known(spark: SparkSession, spec: DatasetSpec, batch: DataFrame, table: str, snapshot_id: int) -> Known | None:
-    """The requests of a batch that the table holds; None where there are none.
+def delete_requests(spark: SparkSession, target: str, where: str, keys: DataFrame) -> None:
+    """Delete requests by key on a branch: position deletes, no data file is written (docs/decisions/0007)."""
+    keys.createOrReplaceTempView(TOUCHED_VIEW)
+    try:
+        spark.sql(
+            f"DELETE FROM {target} WHERE ({where}) AND "
+            f"(user_id, request_id) IN (SELECT user_id, request_id FROM {TOUCHED_VIEW})"
+        )
+    finally:
+        spark.catalog.dropTempView(TOUCHED_VIEW)
 
-    `batch` has user_id, request_id and request_ts of its rows; `table` is named with its catalog. They are looked for by
-    their keys alone, in the periods within `key_horizon` of the batch's rows.
+
+def find_keys(
+    spec: DatasetSpec, batch: DataFrame, frame: DataFrame, catalog: str, reach: Reach
+) -> tuple[DataFrame, int] | None:
+    """Key and time of the stored rows of a batch's requests, cached, and how many; None where there are none.
+
+    `batch` has user_id, request_id and request_ts; `frame` is the request table. Keys alone are read, of the batch's
+    buckets and the periods within `reach` of its times.
     """
-    from pyspark.sql import functions as F
-
-    catalog = table.split(".", maxsplit=1)[0]
     batch = batch.dropna().distinct().persist()
-    frame = spark.read.option("versionAsOf", str(snapshot_id)).table(table)
-    near = frame.where(touched_partitions(spec, batch, catalog, max(spec.key_horizon, spec.request_span)))
+    near = frame.where(touched_partitions(spec, batch, catalog, reach))
     met = near.select(*KEY, "request_ts").join(batch.select(*KEY).distinct(), KEY, "left_semi").persist()
     rows = met.count()
     batch.unpersist()
     if not rows:
         met.unpersist()
         return None
-    where = touched_partitions(spec, met, catalog, timedelta(0))
+    return met, rows
+
+
+def find_known(spark: SparkSession, spec: DatasetSpec, batch: DataFrame, table: str, snapshot_id: int) -> Known | None:
+    """The requests of a batch that the table holds; None where there are none.
+
+    `batch` has user_id, request_id and request_ts of its rows; `table` is named with its catalog. They are looked for
+    by their keys alone, in the periods within `key_horizon` of the batch's rows.
+    """
+    from pyspark.sql import functions as F
+
+    catalog = table.split(".", maxsplit=1)[0]
+    frame = spark.read.option("versionAsOf", str(snapshot_id)).table(table)
+    horizon = max(spec.key_horizon, spec.request_span)
+    found = find_keys(spec, batch, frame, catalog, (horizon, horizon))
+    if found is None:
+        return None
+    met, rows = found
+    where = touched_partitions(spec, met, catalog, NO_REACH)
     after = F.timestamp_micros(F.unix_micros("_opened") - F.lit(_micros(spec)))
     keys = met.groupBy(*KEY).agg(F.min("request_ts").alias("_opened")).withColumn("_after", after)
     stored = frame.where(where).join(F.broadcast(keys.select(*KEY)), KEY, "left_semi")
@@ -146,6 +182,9 @@ def find_known(spark: SparkSession, spec: DatasetSpec, batch: DataFrame, table: 
     if spec.conflict != "split" and newest is not None:
         ends = stored.select(*KEY, F.timestamp_micros(F.unix_micros(newest) + 1).alias("_ends"))
         keys = keys.join(ends, KEY).select(*KEY, "_opened", F.greatest("_after", "_ends").alias("_after"))
+    if spec.conflict == "split" and spec.evolved:
+        # Under features of another time a row has another hash: late rows are told by what it would be now.
+        stored = with_fingerprint(stored, {c.name: c for c in spec.columns("request", "sequence")}, NOW)
     narrow = _narrow(spec, stored).persist()
     return Known(spec, table, snapshot_id, where, keys, stored, narrow, rows, narrow.count(), (met, narrow))
 
@@ -154,7 +193,7 @@ def _micros(spec: DatasetSpec) -> int:
     return int(spec.request_span.total_seconds() * 1_000_000)
 
 
-def touched_partitions(spec: DatasetSpec, batch: DataFrame, catalog: str, reach: timedelta) -> str:
+def touched_partitions(spec: DatasetSpec, batch: DataFrame, catalog: str, reach: Reach) -> str:
     """Spark SQL of the partitions that may hold a row's request: its bucket, and periods within `reach` of its time."""
     from pyspark.sql import functions as F
 
@@ -163,10 +202,12 @@ def touched_partitions(spec: DatasetSpec, batch: DataFrame, catalog: str, reach:
     if grain == "none":
         found = batch.select(bucket).distinct().collect()
         return _in_buckets({row["bucket"] for row in found}, buckets, catalog)
-    span = F.make_dt_interval(secs=F.lit(reach.total_seconds()))
-    first, last = (F.date_trunc(grain, at) for at in (F.col("request_ts") - span, F.col("request_ts") + span))
+    before, behind = (F.make_dt_interval(secs=F.lit(span.total_seconds())) for span in reach)
+    first, last = (F.date_trunc(grain, at) for at in (F.col("request_ts") - before, F.col("request_ts") + behind))
     after = last + F.expr(f"INTERVAL 1 {grain}")
     rows = batch.select(bucket, first.cast("string").alias("a"), after.cast("string").alias("b")).distinct().collect()
+    if not rows:
+        return "false"
     periods = _joined({(row["a"], row["b"]) for row in rows})
     times = " OR ".join(f"(request_ts >= TIMESTAMP '{a}' AND request_ts < TIMESTAMP '{b}')" for a, b in periods)
     return f"({times}) AND ({_in_buckets({row['bucket'] for row in rows}, buckets, catalog)})"
@@ -216,7 +257,7 @@ def _narrow(spec: DatasetSpec, stored: DataFrame) -> DataFrame:
     rows = stored.select(
         *KEY,
         "request_ts",
-        (F.col("request_hash") if split else fingerprint(request_columns(spec))).alias("_hash"),
+        (_hash_of(stored) if split else fingerprint(request_columns(spec))).alias("_hash"),
         (newest if newest is not None else F.lit(None).cast("timestamp")).alias("_newest"),
         stored_place().alias("_file_id"),
         _exploded(lists),
@@ -237,6 +278,13 @@ def _narrow(spec: DatasetSpec, stored: DataFrame) -> DataFrame:
     )
     rank = row_rank(spec) if split else F.coalesce("_stored_rank", row_rank(spec))
     return narrow.withColumn("_rank", rank).drop("_stored_rank")
+
+
+def _hash_of(stored: DataFrame) -> Column:
+    """The hash that a stored row's features have now."""
+    from pyspark.sql import functions as F
+
+    return F.col(NOW if NOW in stored.columns else "request_hash")
 
 
 def _supplied(spec: DatasetSpec) -> list[str]:

@@ -18,8 +18,10 @@ from lakehouse.raw.partitions import wanted_types
 from lakehouse.raw.places import on_s3, s3_options
 from lakehouse.settings import S3Settings
 from lakehouse.spec import DatasetSpec, FeatureType
-from spark_jobs.columns import Source, find_source, time_of, typed
-from spark_jobs.direct import HASH, HASHES, NEWEST, Direct, direct_way, with_fingerprint
+from lakehouse.spec.fields import TimeColumn
+from spark_jobs.arrow_fingerprint import Wide
+from spark_jobs.columns import Source, find_source, in_all, time_of, typed
+from spark_jobs.direct import HASH, HASHES, NEWEST, Direct, direct_way, spark_type, with_fingerprint
 from spark_jobs.files import RawFile, find_files
 from spark_jobs.scan import FILE, ROW, Scan, arrow_scan, avro_scan, of_one_format, parquet_scan, partitioned
 
@@ -191,16 +193,25 @@ def _typed(spec: DatasetSpec, files: list[RawFile], raw: DataFrame, *, wide: boo
 def _columns(
     spec: DatasetSpec, files: list[RawFile], *, wide: bool
 ) -> tuple[dict[str, Column], dict[str, Column], list[Source]]:
-    """Columns by name, where a cast may lose values the predicate of rows that it does, and the raw columns used."""
+    """Columns by name, where a cast may lose values the predicate of rows that it does, and the raw columns used.
+
+    A feature that came after the table was made is null where a file lacks it.
+    """
+    from pyspark.sql import functions as F
+
     columns: dict[str, Column] = {}
     lossy: dict[str, Column] = {}
     used: list[Source] = []
 
     def find(name: str, what: str) -> Source:
-        used.append(find_source(name, files, what))
+        having = [file for file in files if in_all(name, [file])] if what in spec.later else files
+        used.append(find_source(name, having, what))
         return used[-1]
 
     def put(name: str, raw: str, wanted: FeatureType, unit: str | None = None, zone: str | None = None) -> None:
+        if _is_absent(spec, name, raw, files):
+            columns[name] = F.lit(None).cast(spark_type(Wide(raw, wanted.element, wanted.shape != "scalar")))
+            return
         columns[name], lost = typed(find(raw, name), wanted, unit, zone)
         if lost is not None:
             lossy[name] = lost
@@ -227,9 +238,23 @@ def _columns(
             put(column.name, column.raw, column.type, column.feature.unit, column.feature.zone)
     for name, label in spec.labels.items():
         if label.time is not None:
-            source = find(label.time.column, f"time of {name}")
-            columns[f"{name}_time"] = time_of(source, label.time.unit, label.time.zone)
+            columns[f"{name}_time"] = _label_time(spec, name, label.time, files, find)
     return columns, lossy, used
+
+
+def _is_absent(spec: DatasetSpec, name: str, raw: str, files: list[RawFile]) -> bool:
+    """Whether no file has the raw column of a feature that came after the table was made."""
+    return name in spec.later and not any(in_all(raw, [file]) for file in files)
+
+
+def _label_time(
+    spec: DatasetSpec, name: str, time: TimeColumn, files: list[RawFile], find: Callable[[str, str], Source]
+) -> Column:
+    from pyspark.sql import functions as F
+
+    if _is_absent(spec, f"{name}_time", time.column, files):
+        return F.lit(None).cast("timestamp")
+    return time_of(find(time.column, f"{name}_time"), time.unit, time.zone)
 
 
 def _put_user(columns: dict[str, Column], spec: DatasetSpec, find: Callable[[str, str], Source]) -> None:

@@ -19,7 +19,7 @@ class IngestReport:
 
     `conflict_rows` are accepted rows whose request features differ from the row that ranks first in their request,
     `conflicts_by_column` on which features. `seconds` by step. `skipped`: the batch was in the table already.
-    `known_files` were passed over, `waiting_files` are not whole yet.
+    `known_files` were passed over, `waiting_files` are not whole yet. `warnings`: how it is unlike the last batches.
     """
 
     batch_id: str
@@ -36,6 +36,7 @@ class IngestReport:
     skipped: bool = False
     known_files: tuple[str, ...] = ()
     waiting_files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Steps:

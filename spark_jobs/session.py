@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.catalog import open_catalog, spark_catalog_conf
 from lakehouse.errors import NotInstalledError
-from lakehouse.settings import Settings
+from lakehouse.settings import S3Settings, Settings
 from spark_jobs.errors import SessionError
 from spark_jobs.java import find_java
 
@@ -93,15 +93,27 @@ def session_conf(settings: Settings) -> dict[str, str]:
             "spark.sql.warehouse.dir": str(settings.home / "spark-warehouse"),
         }
         | spark_catalog_conf(settings)
+        | (_s3a(settings.s3) if any("hadoop-aws" in jar for jar in spark.jars) else {})
         | spark.conf
     )
+
+
+def _s3a(s3: S3Settings) -> dict[str, str]:
+    """Hadoop's own S3, for raw files that Spark itself reads there."""
+    told = {"endpoint.region": s3.region, "path.style.access": str(s3.path_style).lower()}
+    if s3.endpoint:
+        told |= {"endpoint": s3.endpoint, "connection.ssl.enabled": str(s3.endpoint.startswith("https")).lower()}
+    if s3.access_key and s3.secret_key:
+        told |= {"access.key": s3.access_key, "secret.key": s3.secret_key.get_secret_value()}
+    return {f"spark.hadoop.fs.s3a.{name}": value for name, value in told.items()}
 
 
 def build_session(settings: Settings, *, wheel_java: bool = False) -> SparkSession:
     """Start Spark (6 to 9 s), or give the session of this process with the catalog of these settings.
 
-    `wheel_java` takes the wheel's Java even where another is there. Raises NotInstalledError without pyspark,
-    JavaMissingError, SessionError with the end of Spark's log, CatalogError.
+    Under `spark-submit` it is the session that was prepared there, with its own catalog and jars. `wheel_java` takes
+    the wheel's Java even where another is there. Raises NotInstalledError without pyspark, JavaMissingError,
+    SessionError with the end of Spark's log, CatalogError.
     """
     try:
         from pyspark import SparkConf, SparkContext
@@ -113,6 +125,8 @@ def build_session(settings: Settings, *, wheel_java: bool = False) -> SparkSessi
     open_catalog(settings)  # PyIceberg makes the catalog's tables; Spark is told not to
     conf = session_conf(settings)
     running = SparkContext._active_spark_context  # noqa: SLF001
+    if running is None and "PYSPARK_GATEWAY_PORT" in os.environ:
+        return SparkSession.builder.appName("reqlake").getOrCreate()
     if running is not None:
         session = SparkSession(running).newSession()  # of its own catalogs, in the same JVM
         for key, value in spark_catalog_conf(settings).items():
@@ -135,15 +149,6 @@ def build_session(settings: Settings, *, wheel_java: bool = False) -> SparkSessi
         session = SparkSession(context)
     session.sparkContext.setLogLevel("ERROR")
     return session
-
-
-def session_for(settings: Settings) -> SparkSession:
-    """The session that `spark-submit` prepared, with its own catalog and jars; else one of ours."""
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:
-        return build_session(settings)
-    from pyspark.sql import SparkSession
-
-    return SparkSession.builder.appName("reqlake").getOrCreate()
 
 
 def _log_file(settings: Settings) -> Path:

@@ -30,11 +30,13 @@ def _candidate_lists(spec: DatasetSpec) -> Iterator[Rule]:
     yield Rule("has_candidates", "every request has a candidate", "coalesce(size(item_id), 0) < 1")
     for column in spec.columns():
         if column.per_candidate and column.name != "item_id":
-            size = f"size({column.name})"
-            # Ranks are the job's own books: a table that another writer made may lack them.
-            sizes = f"{size if column.role == 'rank' else f'coalesce({size}, -1)'} <> size(item_id)"
+            size = f"array_size({column.name})"
+            # Ranks are the job's own books: a table that another writer made may lack them. A feature or label that
+            # came after the row is null as a whole.
+            own = column.role == "candidate_key"
+            sizes = f"{f'coalesce({size}, -1)' if own else size} <> size(item_id)"
             yield Rule(f"{column.name}_parallel", f"{column.name} has one value per candidate", sizes)
-        if column.per_candidate and not column.nullable:
+        if column.per_candidate and not column.nullable and not _has_default(column):
             nulls = f"exists({column.name}, x -> x IS NULL)"
             yield Rule(f"{column.name}_not_null", f"no candidate's {column.name} is null", nulls)
     yield Rule("position_ascending", "candidates lie in position order", "sort_array(position) <> position")
@@ -44,7 +46,7 @@ def _sequences(spec: DatasetSpec) -> Iterator[Rule]:
     for group, sequence in spec.sequences.items():
         names = [f"{group}_{field}" for field in sequence.fields]
         for name in names[1:]:
-            unequal = f"coalesce(size({name}), -1) <> coalesce(size({names[0]}), -1)"
+            unequal = f"array_size({name}) <> array_size({names[0]})"  # null where one of them came after the row
             yield Rule(f"{name}_aligned", f"{name} is as long as {names[0]}", unequal)
         if sequence.max_length is not None:
             longer = f"size({names[0]}) > {sequence.max_length}"
@@ -64,7 +66,7 @@ def _values(spec: DatasetSpec) -> Iterator[Rule]:
         if feature is None:
             continue
         low, high = _extremes(column)
-        if feature.required and column.role in ("request", "sequence"):
+        if feature.required and not _has_default(column) and column.role in ("request", "sequence"):
             yield Rule(f"{column.name}_required", f"{column.name} is never null", f"{column.name} IS NULL")
         if column.type.shape == "vector":
             yield Rule(f"{column.name}_length", f"{column.name} has {column.type.size} values", _wrong_length(column))
@@ -77,6 +79,10 @@ def _values(spec: DatasetSpec) -> Iterator[Rule]:
             least, most = (f"cast({bound!r} AS {kind})" for bound in feature.range)
             outside = f"{low} < {least} OR {high} > {most}"
             yield Rule(f"{column.name}_in_range", f"{column.name} lies in {list(feature.range)}", outside)
+
+
+def _has_default(column: Column) -> bool:
+    return column.feature is not None and column.feature.default is not None
 
 
 def _extremes(column: Column) -> tuple[str, str]:

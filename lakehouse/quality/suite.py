@@ -66,9 +66,12 @@ class ValidationReport:
 
 def validate(spark: Any, settings: Settings, spec: DatasetSpec) -> ValidationReport:
     """Run the suite on the published table. Raises TableMissingError, NotInstalledError."""
-    open_request_table(open_catalog(settings), spec, settings)
-    frame = spark.table(f"{settings.catalog.in_spark}.{spec.table('requests')}")
-    return audit(frame, spec)
+    catalog = open_catalog(settings)
+    snapshot = open_request_table(catalog, spec, settings).current_snapshot()
+    name = f"{settings.catalog.in_spark}.{spec.table('requests')}"
+    if snapshot is None:
+        return audit(spark.table(name), spec)
+    return audit(spark.read.option("versionAsOf", str(snapshot.snapshot_id)).table(name), spec)
 
 
 def audit(frame: Any, spec: DatasetSpec) -> ValidationReport:

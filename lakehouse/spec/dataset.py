@@ -14,23 +14,27 @@ from functools import cached_property
 from typing import Literal
 
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from lakehouse.durations import Duration
 from lakehouse.errors import nearest
 from lakehouse.spec.fields import (
+    ColumnRetention,
     EmbeddingTable,
     Feature,
     Keys,
     Label,
+    LabelFiles,
     Name,
     Part,
     Partition,
     Sequence,
     SequenceField,
 )
+from lakehouse.spec.retention import check_retention
 from lakehouse.spec.types import FeatureType
 
+IdKind = Literal["user_id", "request_id", "item_id"]
 Role = Literal["key", "request", "sequence", "candidate_key", "candidate", "label", "rank"]
 LONG, INT, STRING, TIME = (FeatureType(e) for e in ("long", "int", "string", "timestamp"))
 REQUEST_KEY = ("user_id", "request_id", "request_hash")
@@ -85,6 +89,7 @@ class DatasetSpec(Part):
     sequences: dict[Name, Sequence] = Field({}, description="histories: aligned lists, kept once per request")
     candidate_features: dict[Name, Feature] = Field({}, description="of a candidate in a request")
     labels: dict[Name, Label] = Field({}, description="what a candidate led to")
+    label_files: LabelFiles = Field(LabelFiles(), description="files that bring labels after their impressions")
     conflict: Literal["split", "first", "latest"] = Field(
         "split", description="for rows of one request that disagree on it"
     )
@@ -97,7 +102,17 @@ class DatasetSpec(Part):
     )
     label_horizon: Duration = Field(timedelta(days=7), description="how long a label may come after its impression")
     partition: Partition = Field(Partition(), description="how the table is cut into files")
+    ids: tuple[IdKind, ...] = Field(
+        ("user_id", "request_id", "item_id"),
+        description="keys whose strings, where they are strings, `<dataset>_ids` keeps beside their hashes",
+    )
+    retention: dict[Name, ColumnRetention] = Field(
+        {}, description="groups of columns that are emptied in periods of some age"
+    )
     embeddings: dict[Name, EmbeddingTable] = Field({}, description="tables that id features are looked up in, by name")
+
+    _later: frozenset[str] = PrivateAttr(frozenset())
+    _evolved: bool = PrivateAttr(False)
 
     # ---- what must hold between the parts -------------------------------------------------------------------------
 
@@ -125,6 +140,13 @@ class DatasetSpec(Part):
                 if feature.candidate not in known:
                     hint = nearest(feature.candidate, known)
                     raise ValueError(f"{where}.candidate: no candidate column {feature.candidate!r}.{hint}")
+        for part, named in (("labels", self.label_files.labels), ("times", self.label_files.times)):
+            for name in named:
+                if name not in self.timed_labels:
+                    raise ValueError(
+                        f"label_files.{part}: {name!r} is no label with a time.{nearest(name, self.timed_labels)} "
+                        f"Declare it, and its `time`, under labels: it decides which of two values stands"
+                    )
         for name in self.partition.columns:
             feature_ = self.request_features.get(name)
             if feature_ is None or feature_.type.shape != "scalar":
@@ -133,6 +155,7 @@ class DatasetSpec(Part):
             raise ValueError("keys.impression_ts: request_id.gap needs the time of each impression, name its column")
         if self.impression_key == "position" and self.keys.position is None:
             raise ValueError("keys.position: impression_key 'position' needs the raw column of the position, name it")
+        check_retention(self)
         return self
 
     def _features(self) -> Iterator[tuple[str, Feature]]:
@@ -202,6 +225,11 @@ class DatasetSpec(Part):
         return self._columns[name]
 
     @property
+    def string_ids(self) -> tuple[IdKind, ...]:
+        """Keys of `ids` that are strings in the raw log."""
+        return tuple(kind for kind in self.ids if f"{kind}_raw" in self._columns)
+
+    @property
     def timed_labels(self) -> tuple[str, ...]:
         """Labels whose time is known: of two values of one impression, the one of the greater (time, hash) stands."""
         return tuple(name for name, label in self.labels.items() if label.time is not None)
@@ -209,11 +237,29 @@ class DatasetSpec(Part):
     def table(
         self,
         kind: Literal[
-            "requests", "quarantine", "ledger", "events", "scores", "ids", "pending_labels"
+            "requests", "quarantine", "ledger", "events", "scores", "ids", "pending_labels", "suite_results"
         ] = "requests",
     ) -> str:
         """`<namespace>.<dataset>_<kind>`."""
         return f"{self.namespace}.{self.name}_{kind}"
+
+    # ---- what a table knows of it (lakehouse/schema.py) -----------------------------------------------------------
+
+    @property
+    def later(self) -> frozenset[str]:
+        """Columns that came after the table was made: raw files and rows of before do not have them."""
+        return self._later
+
+    @property
+    def evolved(self) -> bool:
+        """Whether the table has rows of another schema: their `request_hash` is that of their features at the time."""
+        return self._evolved
+
+    def of_table(self, later: frozenset[str], *, evolved: bool) -> DatasetSpec:
+        """The same spec, with what its table knows."""
+        told = self.model_copy()
+        told._later, told._evolved = later, evolved  # noqa: SLF001 - a copy's own
+        return told
 
     # ---- identity -------------------------------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ class Feature(Part):
     type: FeatureType = Field(description="what one request, candidate or event holds")
     column: str | None = Field(None, description="raw column, the feature's name by default")
     range: Range | None = Field(None, description="closed interval that values have to lie in")
-    required: bool = Field(False, description="null is bad data")
+    required: bool = Field(False, description="null is bad data, unless there is a default")
     default: float | int | bool | str | None = Field(
         None, description="what the reader fills nulls with (0, empty, NaN for floats)"
     )
@@ -116,6 +116,7 @@ class Feature(Part):
     zone: str | None = Field(None, description="of a timestamp that the raw log holds without a zone")
     embedding: Name | None = Field(None, description="embedding table that this id feature is looked up in")
     sensitive: bool = Field(False, description="masked in errors, reports and previews")
+    renamed_from: Name | None = Field(None, description="its name before: `reqlake spec apply` then keeps its values")
     doc: str = Field("", description="becomes the column's comment in the table")
 
     @model_validator(mode="before")
@@ -161,6 +162,7 @@ class Sequence(Part):
     time: Name | None = Field(None, description="the field that holds each event's time; strictly before request_ts")
     order: Literal["oldest_first", "newest_first"] = Field("oldest_first", description="how the events lie")
     max_length: int | None = Field(None, ge=1, description="longest list that the raw log may hold")
+    renamed_from: Name | None = Field(None, description="its name before: `reqlake spec apply` then keeps its lists")
     doc: str = Field("", description="what the events are")
 
     @model_validator(mode="after")
@@ -188,12 +190,35 @@ class Label(Feature):
         return value
 
 
+class LabelFiles(Part):
+    """Files of labels that come after their impressions: which of their columns are which, where not as in the log."""
+
+    user_id: str | None = Field(None, description="raw column of the user")
+    request_id: str | None = Field(None, description="raw column of the request")
+    item_id: str | None = Field(None, description="raw column of the item")
+    position: str | None = Field(None, description="raw column of the position; read with `impression_key: position`")
+    request_ts: TimeColumn | None = Field(
+        None, description="the request's time; files without it are searched for over `label_horizon`"
+    )
+    labels: dict[Name, str] = Field({}, description="raw column of each label")
+    times: dict[Name, TimeColumn] = Field({}, description="when each label was set")
+
+
 class Partition(Part):
     """How the table is cut into files: nearly irreversible, so `reqlake spec check` advises on it."""
 
     grain: Literal["none", "year", "month", "day"] = Field("none", description="of request_ts")
     buckets: int = Field(4, ge=1, le=65536, description="files of a period, by a hash of user_id")
     columns: tuple[Name, ...] = Field((), description="scalar request features to partition by as well")
+
+
+class ColumnRetention(Part):
+    """A group of columns that is kept for a shorter time than its requests."""
+
+    columns: tuple[Name, ...] = Field(
+        min_length=1, description="sequences (as a whole), request features and candidate features"
+    )
+    after: Duration = Field(description="age of a period of the table at which `reqlake maintain` empties them")
 
 
 class EmbeddingTable(Part):

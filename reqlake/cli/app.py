@@ -50,6 +50,8 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "spec check": spec.check,
     "spec infer": spec.infer,
     "spec show": spec.show,
+    "spec plan": spec.plan,
+    "spec apply": spec.apply,
     "ingest": ingest.ingest,
     "quarantine list": quarantine.list_held,
     "quarantine show": quarantine.show,
@@ -90,7 +92,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
 }
 """Every command by its words, in the order of the help."""
 GROUPS = {
-    "spec": "Check, draft or show a dataset's spec.",
+    "spec": "Check, draft or show a dataset's spec; change it together with its table.",
     "quarantine": "Raw rows that are held back: how many and why, and the rows themselves.",
     "verify": "Prove that the request table holds what the raw log held.",
     "views": "The spec's views in Trino or Spark: made, compared, dropped.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tyro.conf import Positional
 
-from reqlake.cli.terminal import out
+from reqlake.cli.terminal import err, out
 
 
 def list_held(dataset: Positional[str], /) -> None:
@@ -41,3 +41,32 @@ def show(
     if not rows:
         out().print("nothing is held", style="dim")
     show_rows(out(), rows)
+
+
+def replay(
+    dataset: Positional[str], /, *, reason: str | None = None, batch_id: str | None = None, dry_run: bool = False
+) -> None:
+    """Ingest held rows again under the table's present spec: what passes leaves the quarantine, exactly once.
+
+    Rows that fail again stay with their new reason. Change the spec before (`reqlake spec apply FILE`).
+
+    Args:
+        dataset: A spec file, a table's full name or a dataset's name.
+        reason: Only rows held for this reason.
+        batch_id: Only rows of this batch.
+        dry_run: Judge the rows and change nothing.
+    """
+    from lakehouse.settings import load_settings
+    from reqlake.cli.dataset import spec_of
+    from reqlake.show.ingest import live_steps
+    from reqlake.show.quarantine import show_replay
+    from spark_jobs import replay as job
+    from spark_jobs.session import build_session
+
+    settings = load_settings()
+    spec = spec_of(dataset, settings)
+    with live_steps(err()) as step:
+        step("Starting Spark")
+        session = build_session(settings)
+        report = job.run(session, settings, spec, reason=reason, batch_id=batch_id, dry_run=dry_run, progress=step)
+    show_replay(out(), report)

@@ -1,12 +1,20 @@
-"""`reqlake spec`: check a spec, draft one from a raw log, show the one that a table carries."""
+"""`reqlake spec`: check a spec, draft one from a raw log, show the one that a table carries, change it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
 from reqlake.cli.terminal import err, out, working
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+    from lakehouse.settings import Settings
+    from lakehouse.spec import DatasetSpec
 
 
 def check(file: Positional[Path], /, *, raw: str | None = None, growth: float | None = None) -> int:
@@ -48,6 +56,52 @@ def infer(raw: Positional[str], /, *, name: str | None = None, out_file: Path | 
     err().print(
         f"wrote {out_file}: read its comments, then run: reqlake spec check {out_file} --raw {raw}", soft_wrap=True
     )
+
+
+def plan(file: Positional[Path], /) -> int:
+    """Show what a changed spec means for its table: columns added, renamed, widened, dropped; what is refused, and why.
+
+    Exit code 1 where something is refused. A rename is told by `renamed_from` in the spec. Nothing is changed.
+
+    Args:
+        file: The changed spec, a YAML file.
+    """
+    from lakehouse.evolution import plan as plan_for
+    from reqlake.show.evolution import show_plan
+
+    spec, table, _, _ = _spec_and_table(file)
+    found = plan_for(table, spec)
+    show_plan(out(), found)
+    return 1 if found.refusals else 0
+
+
+def apply(file: Positional[Path], /) -> None:
+    """Change a table as a changed spec says, in one commit. Old snapshots and old raw files stay readable.
+
+    Refused as a whole where any of it cannot be made safely, and while an ingest or a maintenance job is at work.
+
+    Args:
+        file: The changed spec, a YAML file.
+    """
+    from lakehouse.evolution import apply as change
+    from lakehouse.evolution import plan as plan_for
+    from reqlake.show.evolution import show_applied, stale_views
+
+    spec, table, catalog, settings = _spec_and_table(file)
+    found = plan_for(table, spec)
+    change(catalog, found, settings)
+    show_applied(out(), found, stale_views(settings, found))
+
+
+def _spec_and_table(file: Path) -> tuple[DatasetSpec, Table, Catalog, Settings]:
+    from lakehouse.catalog import open_catalog
+    from lakehouse.schema import open_request_table
+    from lakehouse.settings import load_settings
+    from lakehouse.spec import load_spec
+
+    settings, spec = load_settings(), load_spec(file)
+    catalog = open_catalog(settings)
+    return spec, open_request_table(catalog, spec, settings), catalog, settings
 
 
 def show(dataset: Positional[str], /) -> None:

@@ -38,7 +38,7 @@ def show_ingest(console: Console, report: IngestReport, spec: DatasetSpec) -> No
     """Raw rows in, and where each of them is now."""
     if report.waiting_files:
         names = ", ".join(file.rsplit("/", 1)[-1] for file in report.waiting_files[:5])
-        console.print(f"{len(report.waiting_files)} files wait, having no readable footer yet: {names}", style="yellow")
+        console.print(f"{len(report.waiting_files)} files wait, not being whole yet: {names}", style="yellow")
     if report.skipped:
         console.print(
             f"Nothing to do: batch {report.batch_id} is in {spec.table()} already. No row was added or changed."
@@ -67,4 +67,6 @@ def show_ingest(console: Console, report: IngestReport, spec: DatasetSpec) -> No
     if report.merged_requests:
         table.add_row(f"{report.merged_requests:,}", "known requests written anew with their late impressions")
     console.print(table)
+    for warning in report.warnings:
+        console.print(f"unlike the last batches: {warning}", style="yellow")
     console.print(f"batch {report.batch_id}, snapshot {report.snapshot_id}", style="dim")

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lakehouse.quarantine import HeldGroup, HeldRow
+from spark_jobs.replay import ReplayReport
 
 LONG = 60
 
@@ -33,3 +34,27 @@ def show_rows(console: Console, rows: list[HeldRow]) -> None:
             text = str(value)
             shown = text if len(text) <= LONG else f"{text[:LONG]}…"
             console.print(f"  {name:<20} {shown}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_replay(console: Console, report: ReplayReport) -> None:
+    """What became of each held row."""
+    for name in report.settled:
+        console.print(f"{name} had died half done: it is settled", style="yellow")
+    if not report.tried and not report.left:
+        console.print("nothing is held that was asked for", style="dim")
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    would = "would be" if report.dry_run else "are now"
+    table.add_row(f"{report.tried:,}", "held rows tried again")
+    table.add_row(
+        f"[bold]{report.accepted:,}[/bold]",
+        f"{would} in the table: {report.requests:,} new requests, {report.merged_requests:,} written anew",
+    )
+    table.add_row(f"{report.duplicates:,}", "are in the table already: they leave the quarantine too")
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.still.items())
+    table.add_row(f"{sum(report.still.values()):,}", Text("stay held" + (f": {reasons}" if reasons else "")))
+    for why, count in report.left.items():
+        table.add_row(f"{count:,}", Text(f"not tried: each {why}"))
+    console.print(table)
