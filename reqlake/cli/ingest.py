@@ -22,6 +22,7 @@ def ingest(
     from_snapshot: int | None = None,
     to_snapshot: int | None = None,
     batch_id: str | None = None,
+    labels: bool = False,
     stream: bool = False,
     once: bool = False,
     every: float = 10.0,
@@ -37,6 +38,8 @@ def ingest(
         from_snapshot: Go on after this snapshot of the table; 0 reads the whole table.
         to_snapshot: Stop at this snapshot of the table; else at the current one.
         batch_id: Name of the batch; else a hash of its files, so that a file is never ingested twice.
+        labels: The files hold labels of impressions, not impressions: those that are known get them in place, the
+            others when they come.
         stream: Keep on ingesting what comes to a folder, a pattern or the table, until Ctrl-C.
         once: With --stream, take what is there and stop.
         every: With --stream, seconds between two looks.
@@ -49,6 +52,9 @@ def ingest(
     from spark_jobs.session import build_session
     from spark_jobs.stream import Stream
 
+    if labels:
+        _ingest_labels(spec, raw, batch_id, alone=not (table or stream))
+        return
     source = _source(raw, table, from_snapshot, to_snapshot)
     settings, dataset = load_settings(), load_spec(spec)
     with live_steps(err()) as step:
@@ -70,6 +76,26 @@ def ingest(
             return
         report = job.run(session, settings, dataset, source, batch_id=batch_id, progress=step)
     show_ingest(out(), report, dataset)
+
+
+def _ingest_labels(spec: Path, files: tuple[str, ...], batch_id: str | None, *, alone: bool) -> None:
+    """Bring label files in."""
+    from lakehouse.errors import RawDataError
+    from lakehouse.settings import load_settings
+    from lakehouse.spec import load_spec
+    from reqlake.show.ingest import live_steps
+    from reqlake.show.labels import show_labels
+    from spark_jobs import label_batch
+    from spark_jobs.session import build_session
+
+    if not files or not alone:
+        raise RawDataError("--labels wants files, folders or patterns, and goes without --table and --stream")
+    settings, dataset = load_settings(), load_spec(spec)
+    with live_steps(err()) as step:
+        step("Starting Spark")
+        session = build_session(settings)
+        report = label_batch.run(session, settings, dataset, list(files), batch_id=batch_id, progress=step)
+    show_labels(out(), report, dataset)
 
 
 def _source(
