@@ -10,7 +10,7 @@ from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.upkeep.state import TableState, UpkeepReport
-from spark_jobs import compact, expire, orphans, retention, tag_rules
+from spark_jobs import column_retention, compact, expire, orphans, retention, tag_rules
 from spark_jobs.report import Progress
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def run(
     dry_run: bool = False,
     progress: Progress = lambda _: None,
 ) -> list[UpkeepReport]:
-    """Retention, compaction, tags by rule, expiry, orphans, in this order; a report of each that did something.
+    """Retention of rows and of columns, compaction, tags by rule, expiry, orphans; a report of each that did something.
 
     A tag comes after the compaction, so that it pins the files that main has, and before the expiry of what it drops.
 
@@ -33,6 +33,8 @@ def run(
     """
     progress("Dropping what retention has run out for")
     reports = [retention.run(settings, spec, dry_run=dry_run, progress=progress)]
+    progress("Looking for columns that retention has run out for")
+    reports.append(column_retention.run(session, settings, spec, dry_run=dry_run, progress=progress))
     progress("Looking for partitions that are due")
     due = compact.plan(settings, spec)
     table = open_request_table(open_catalog(settings), spec, settings)

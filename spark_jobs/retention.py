@@ -16,6 +16,7 @@ from lakehouse.lease import maintenance_lease
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
+from lakehouse.upkeep.emptied import cutoff as oldest_kept
 from lakehouse.upkeep.health import live_files, time_span
 from lakehouse.upkeep.state import TableState, UpkeepReport
 from spark_jobs.report import Progress
@@ -61,9 +62,7 @@ def cutoff(table: Table, settings: Settings, now: datetime) -> datetime | None:
             f"maintenance.retention of {spec.name}: its table is not partitioned by time, so there is no partition to "
             f"drop. Take the retention out of the settings, or build the table with a grain"
         )
-    at = now - kept
-    start = {"day": (at.month, at.day), "month": (at.month, 1), "year": (1, 1)}[spec.partition.grain]
-    return datetime(at.year, *start, tzinfo=UTC)
+    return oldest_kept(spec.partition.grain, now, kept)
 
 
 def _older(table: Table, cut: datetime) -> list[int]:

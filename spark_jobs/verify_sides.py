@@ -12,6 +12,7 @@ from spark_jobs.fingerprint import fingerprint
 from spark_jobs.labels import label_columns
 from spark_jobs.quarantine import JSON
 from spark_jobs.raw import FILE, ROW, RawLog
+from spark_jobs.verify_emptied import Emptied, hashable, without_emptied
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -32,7 +33,7 @@ class Requests:
 class Sides:
     """`raw`: distinct accepted raw rows; `table`: the expanded table; `requests`: the table's rows with their hashes.
 
-    `columns` are compared; `quarantined` and `overruled` count raw rows.
+    `columns` are compared; `quarantined` and `overruled` count raw rows; `emptied` columns hold nothing before a time.
     """
 
     log: RawLog
@@ -44,10 +45,18 @@ class Sides:
     all_times: DataFrame
     quarantined: int
     overruled: int
+    emptied: Emptied
 
     @classmethod
     def of(
-        cls, spec: DatasetSpec, log: RawLog, table: DataFrame, quarantine: DataFrame | None, batches: list[str]
+        cls,
+        spec: DatasetSpec,
+        log: RawLog,
+        table: DataFrame,
+        quarantine: DataFrame | None,
+        batches: list[str],
+        *,
+        emptied: Emptied,
     ) -> Sides:
         """Both sides, cached; `release` drops them."""
         from pyspark.sql import functions as F
@@ -77,6 +86,7 @@ class Sides:
             .dropDuplicates(list(CONTENT))
             .join(condemned.select(*CONTENT), list(CONTENT), "left_anti")
         )
+        accepted = without_emptied(spec, accepted, requests, emptied)
         accepted, overruled = _with_the_tables_request(spec, accepted, requests)
         day = F.to_date(F.coalesce("_opened", "request_ts")).alias("day")
         left = accepted.select(*narrow, day, *keyed(spec, columns), "_overruled", FILE, ROW).persist()
@@ -90,6 +100,7 @@ class Sides:
             all_times=rows.select("user_id", "request_id", "request_ts"),
             quarantined=condemned.count(),
             overruled=left.where("_overruled").count() if overruled else 0,
+            emptied=emptied,
         )
 
     def release(self) -> None:
@@ -221,7 +232,9 @@ def compare_requests(spec: DatasetSpec, sides: Sides) -> Requests:
     checks = {"request_ts": F.col("_known").isNull()}
     shared = {c.name: c for c in spec.columns("request", "sequence")}
     right = F.lit(0).cast("bigint")
-    if spec.conflict == "split":
+    if spec.conflict == "split" and spec.evolved:
+        right = F.col("request_hash")  # each row's is that of its features at the time
+    elif spec.conflict == "split":
         needed = [
             "request_hash",
             "request_ts",
@@ -230,7 +243,8 @@ def compare_requests(spec: DatasetSpec, sides: Sides) -> Requests:
         ]
         joined = with_fingerprint(joined.select(*needed, *shared), shared, "_right", drop=tuple(shared))
         right = F.col("_right")
-    checks["request_hash"] = (F.col("request_hash") != 0) & (F.col("request_hash") != right)
+    whole = hashable(spec, sides.emptied)  # of an emptied request the hash cannot be made again
+    checks["request_hash"] = whole & (F.col("request_hash") != 0) & (F.col("request_hash") != right)
     if spec.keys.position is None:
         counted = F.sequence(F.lit(0), F.size("item_id") - 1)
         checks["position"] = ~F.coalesce(F.col("position") == counted, F.lit(False))

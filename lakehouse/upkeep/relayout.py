@@ -22,6 +22,7 @@ from lakehouse.schema import SPEC, SPEC_HASH, partition_spec, table_spec
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec, Partition, parse_spec
 from lakehouse.tags.sets import MAP, SUCCESSOR
+from lakehouse.upkeep.emptied import EMPTIED
 
 ANEW, BEFORE = "_anew", "_before"
 """After the request table's name: the one that is being built, and the one that was there before the swap."""
@@ -110,7 +111,7 @@ def begin(source: Table, wanted: DatasetSpec, name: str, settings: Settings) -> 
 
 def carried(source: Table, wanted: DatasetSpec) -> dict[str, str]:
     """The source's properties that hold for the other table as well, and the spec of its layout."""
-    own = (MAP, OF_READERS, RECORD, "write.data.path", "write.metadata.path")
+    own = (MAP, OF_READERS, EMPTIED, RECORD, "write.data.path", "write.metadata.path")
     kept = {name: value for name, value in source.properties.items() if not name.startswith(own)}
     former = ",".join(sorted(former_uuids(source) | {uuid_of(source)}))
     spec = with_layout(table_spec(source), wanted.partition)
