@@ -1,6 +1,6 @@
 """Erase: users leave every table of a dataset, every snapshot, tag and branch, and then it is proved.
 
-    ask → delete → rebuild or drop tags → drop branches → squash → expire → clear → decode everything → report
+    learn → ask → delete → rebuild or drop tags → drop branches → squash → expire → clear → decode everything → report
 
 Deleting rows rewrites the files that hold them. A squash then drops the entries, with their bounds, of the files that
 went; expiry drops old snapshots with their files; what no metadata references and still speaks of a user is removed.
@@ -13,30 +13,32 @@ import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 
 from lakehouse.catalog import open_catalog
-from lakehouse.lease import lease_name, maintenance_lease
+from lakehouse.lease import maintenance_lease
 from lakehouse.ledger import Ledger
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.tags.sets import NEW, READER, SUCCESSOR, drop_tag, retag_properties
-from lakehouse.upkeep.files import bare, referenced, remove, stored
 from lakehouse.upkeep.squash import is_squashed, squash
 from lakehouse.upkeep.state import TableState
-from lakehouse.upkeep.traces import Decoded, Trace, Wanted, find_traces
+from lakehouse.upkeep.wanted import Wanted
 from spark_jobs import expire
-from spark_jobs.erase_plan import rows_held, tables_of
+from spark_jobs.erase_plan import tables_of
+from spark_jobs.erase_proof import prove
 from spark_jobs.erase_reach import checkpoints, logs, raw_logs
 from spark_jobs.erase_report import ErasedTable, EraseReport, write_report
+from spark_jobs.erase_rows import conditions, rows_held
 from spark_jobs.erase_users import Users
+from spark_jobs.erase_wanted import Draft, Learned, known, learn
 from spark_jobs.errors import EraseError
 from spark_jobs.guard import job
 from spark_jobs.layout import order_writes
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
 
 Tags = Literal["rebuild", "drop"]
 DISTRIBUTION = "spark.sql.iceberg.distribution-mode"
-LITERALS = 1000
-"""Users up to which a condition names each, so that buckets and bounds prune files; more come from a view."""
 
 
 @dataclass
@@ -62,6 +62,7 @@ class Erasing:
     catalog: Catalog
     spec: DatasetSpec
     users: Users
+    learned: Learned = field(default_factory=Learned)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     rebuilt: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
@@ -73,10 +74,10 @@ class Erasing:
         """A table's name with its catalog."""
         return ".".join((self.settings.catalog.in_spark, *table.name()))
 
-    @property
+    @cached_property
     def wanted(self) -> Wanted:
         """Who is looked for."""
-        return Wanted.of(self.spec, self.users.ids, self.users.texts)
+        return known(Wanted.of(self.spec, self.users.ids, self.users.texts), self.learned, self.spec)
 
 
 def run(
@@ -99,20 +100,23 @@ def run(
     catalog = open_catalog(settings)
     with maintenance_lease(catalog, spec, settings, "erase") as lease, job(spark, settings):
         request_table = open_request_table(catalog, spec, settings)
-        erasing = Erasing(spark, settings, catalog, spec, users)
-        drop_leftovers(spark, request_table, erasing.in_spark(request_table))
+        draft = Draft(settings.home, spec.name, users.digest)
+        drop_leftovers(spark, request_table, f"{settings.catalog.in_spark}.{spec.table()}")
         _refuse_ingest(request_table.refresh())
         Ledger(catalog, spec, settings).recover(request_table)
         tables = tables_of(catalog, spec, settings)
         progress("Looking for the users in every table, tag and branch")
+        wanted = Wanted.of(spec, users.ids, users.texts)
+        erasing = Erasing(spark, settings, catalog, spec, users, learn(tables, spec, wanted, earlier=draft.read()))
         _ask(tables, erasing, yes=yes)
+        draft.write(erasing.learned.theirs)
         erased = []
         for table in tables:
             progress(f"Erasing from {'.'.join(table.name())}")
             erased.append(erase_from(table, erasing, tags))
             lease.renew()
         progress("Decoding every file under the warehouse")
-        decoded, others = _prove(tables, erasing)
+        decoded, others, removed = prove(tables, settings, spec, erasing.wanted, erasing.started)
         report = EraseReport(
             dataset=spec.name,
             users=len(users.ids),
@@ -123,7 +127,8 @@ def run(
             tags_dropped=tuple(erasing.dropped),
             branches_dropped=tuple(erasing.branches),
             snapshots_expired=erasing.snapshots,
-            files_removed=erasing.files,
+            files_removed=erasing.files + removed,
+            **erasing.learned.counts,
             decoded=decoded.files,
             traces=decoded.traces,
             other_datasets=others,
@@ -135,9 +140,10 @@ def run(
         written = write_report(report, settings.home / "reports")
     if not report.proved:
         raise EraseError(
-            f"erased users are still found in {len(report.traces)} files, such as {report.traces[0].path} "
+            f"erased users are still found in {len(report.traces)} places, such as {report.traces[0].path} "
             f"({report.traces[0].what}): see {written}, and run it again when no other job writes"
         )
+    draft.remove()
     return report, written
 
 
@@ -162,7 +168,7 @@ def _ask(tables: list[Table], erasing: Erasing, *, yes: bool) -> None:
 
 
 def _holds(table: Table, erasing: Erasing, snapshot_id: int) -> int:
-    return rows_held(table, erasing.spec, erasing.users, snapshot_id)
+    return rows_held(table, erasing.wanted, snapshot_id)
 
 
 def erase_from(table: Table, erasing: Erasing, tags: Tags) -> ErasedTable:
@@ -191,23 +197,9 @@ def delete_rows(table: Table, erasing: Erasing, target: str) -> None:
     names = {f.name for f in table.schema().fields}
     if {"user_id", "request_id", "request_hash", "item_id"} <= names and "reqlake.spec" in table.properties:
         order_writes(erasing.spark, table, erasing.in_spark(table))
-    conditions = []
-    ids = sorted(erasing.users.ids)
-    among = ", ".join(map(str, ids))
-    if len(ids) > LITERALS:
-        frame = erasing.spark.createDataFrame(pa.table({"id": pa.array(ids, pa.int64())}))
-        frame.createOrReplaceTempView("reqlake_erased")
-        among = "SELECT id FROM reqlake_erased"
-    if "user_id" in names:
-        conditions.append(f"user_id IN ({among})")
-    if "raw" in names:
-        texts = ", ".join("'" + t.replace("\\", "\\\\").replace("'", "\\'") + "'" for t in sorted(erasing.users.texts))
-        conditions.append(f"get_json_object(raw, '$.{erasing.spec.keys.user_id.column}') IN ({texts})")
-    if {"kind", "hash", "string"} <= names:
-        conditions.append(f"(kind = 'user_id' AND hash IN ({among}))")
     erasing.spark.conf.set(DISTRIBUTION, "none")  # by default what is left of a file is shuffled to its partition
     try:
-        for condition in conditions:
+        for condition in conditions(erasing.spark, table, erasing.wanted):
             erasing.spark.sql(f"DELETE FROM {target} WHERE {condition}")
     finally:
         erasing.spark.conf.unset(DISTRIBUTION)
@@ -268,35 +260,3 @@ def _successors(table: Table, head: int) -> dict[str, str]:
         for s in (*old, head)
         if (s == head or s not in held) and f"{SUCCESSOR}{s}" not in table.properties
     }
-
-
-def _prove(tables: list[Table], erasing: Erasing) -> tuple[Decoded, tuple[str, ...]]:
-    """Decode every file; what nothing references and still speaks of a user is removed. Others' tables that do, too."""
-    io, warehouse = tables[0].io, erasing.settings.catalog.warehouse
-    where = warehouse or tables[0].location().rsplit("/", 1)[0]
-    scheme = where.partition("://")[0] + "://" if "://" in where else ""
-    lying = {bare(f.path): f for f in stored(io, where)}
-    decoded = find_traces(io, (f"{scheme}{path}" for path in lying), erasing.wanted)
-    known = set().union(*(referenced(t.refresh()) for t in tables))
-    theirs, others = _others(tables, erasing)
-    lost = {bare(t.path) for t in decoded.traces} - known - theirs
-    old = [path for path in lost if lying[path].modified <= erasing.started]
-    erasing.files += remove(io, where, old)
-    gone, kept = set(old), []
-    for trace in decoded.traces:
-        path = bare(trace.path)
-        if path not in gone and path not in theirs:
-            kept.append(Trace(path, trace.what, trace.count))
-    touched = {bare(t.path) for t in decoded.traces} & theirs
-    return Decoded(decoded.files, tuple(kept)), tuple(sorted({others[path] for path in touched}))
-
-
-def _others(tables: list[Table], erasing: Erasing) -> tuple[set[str], dict[str, str]]:
-    """Files that tables of other datasets reference, and whose they are."""
-    mine = {t.name() for t in tables} | {tuple(lease_name(erasing.spec).split("."))}
-    owned: dict[str, str] = {}
-    for namespace in erasing.catalog.list_namespaces():
-        for name in erasing.catalog.list_tables(namespace):
-            if name not in mine:
-                owned |= dict.fromkeys(referenced(erasing.catalog.load_table(name)), ".".join(name))
-    return set(owned), owned

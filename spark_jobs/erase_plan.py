@@ -9,14 +9,15 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from lakehouse.catalog import open_catalog, table_names
-from lakehouse.predicates import is_in
 from lakehouse.sample import SAMPLE
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.upkeep.relayout import former_uuids, uuid_of
-from lakehouse.upkeep.traces import Wanted, raw_names
+from lakehouse.upkeep.wanted import Wanted
+from spark_jobs.erase_rows import rows_held
 from spark_jobs.erase_users import Users
+from spark_jobs.erase_wanted import known, learn
 from spark_jobs.orphans import dataset_tables
 
 
@@ -34,11 +35,13 @@ def plan(settings: Settings, spec: DatasetSpec, users: Users) -> tuple[Held, ...
     """Every branch and tag that holds one of the users. Raises TableMissingError."""
     catalog = open_catalog(settings)
     open_request_table(catalog, spec, settings)
+    tables, wanted = tables_of(catalog, spec, settings), Wanted.of(spec, users.ids, users.texts)
+    wanted = known(wanted, learn(tables, spec, wanted, histories=False), spec)
     return tuple(
         Held(".".join(table.name()), name, ref.snapshot_ref_type.value, rows)
-        for table in tables_of(catalog, spec, settings)
+        for table in tables
         for name, ref in table.metadata.refs.items()
-        if (rows := rows_held(table, spec, users, ref.snapshot_id))
+        if (rows := rows_held(table, wanted, ref.snapshot_id))
     )
 
 
@@ -58,19 +61,3 @@ def tables_of(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> list[T
 
 def _summary(snapshot: Any) -> dict[str, str]:
     return dict(snapshot.summary.additional_properties) if snapshot.summary else {}
-
-
-def rows_held(table: Table, spec: DatasetSpec, users: Users, snapshot_id: int) -> int:
-    """Rows of the users in one snapshot: by id, in a quarantined raw row, or as a translation of an id."""
-    names = {f.name for f in table.scan(snapshot_id=snapshot_id).projection().fields}
-    found = 0
-    if "user_id" in names:
-        found += len(table.scan(is_in("user_id", users.ids), ("user_id",), snapshot_id=snapshot_id).to_arrow())
-    if "raw" in names:
-        rows = table.scan(selected_fields=("user_id", "raw"), snapshot_id=snapshot_id).to_arrow().to_pylist()
-        wanted = Wanted.of(spec, users.ids, users.texts)
-        found += sum(r["user_id"] not in users.ids and raw_names(r["raw"] or "", wanted) for r in rows)
-    if {"kind", "hash", "string"} <= names:
-        rows = table.scan(is_in("hash", users.ids), ("kind",), snapshot_id=snapshot_id).to_arrow().to_pylist()
-        found += sum(r["kind"] == "user_id" for r in rows)
-    return found

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lakehouse.upkeep.histories import EVIDENCE
 from lakehouse.upkeep.traces import Trace
 
 
@@ -37,6 +38,12 @@ class EraseReport:
     branches_dropped: tuple[str, ...]
     snapshots_expired: int
     files_removed: int
+    requests: int
+    """Request ids of theirs that were looked for; `shared_requests` are others' as well, and say nothing."""
+    shared_requests: int
+    histories: int
+    """Lists of eight events or more that were looked for by hash; `shared_histories` are others' as well."""
+    shared_histories: int
     decoded: dict[str, int]
     traces: tuple[Trace, ...]
     other_datasets: tuple[str, ...]
@@ -62,6 +69,7 @@ class EraseReport:
             "",
             "Proof: " + self._verdict(),
             *(f"  {t.path}: {t.count} times in {t.what}" for t in self.traces),
+            *self._sought(),
             "",
             "Deleted:",
             *(
@@ -81,9 +89,15 @@ class EraseReport:
         ]
         return "\n".join(lines) + "\n"
 
+    def _sought(self) -> tuple[str, str]:
+        lists = f"lists of {EVIDENCE} events or more in their histories, by hash"
+        sought = f"{self.users} users, {self.requests} request ids of theirs, {self.histories} {lists}"
+        shared = f"{self.shared_requests} request ids, {self.shared_histories} lists"
+        return f"  looked for: {sought}", f"  not looked for, since users who stay have them too: {shared}"
+
     def _verdict(self) -> str:
         files = ", ".join(f"{count} {kind}" for kind, count in sorted(self.decoded.items()))
-        what = "no value and no bound is an erased user's" if self.proved else "erased users were found in"
+        what = "no value, no bound and no history is an erased user's" if self.proved else "erased users were found in"
         return f"every file under the warehouse was decoded ({files}): {what}"
 
 

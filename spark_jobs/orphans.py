@@ -60,8 +60,10 @@ def orphans(table: Table, age: timedelta) -> list[StoredFile]:
 
 
 def dataset_tables(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> list[Table]:
-    """Every table of a dataset that is there, but for its lease."""
-    prefix = f"{spec.namespace}.{spec.name}_"
-    names = [n for n in table_names(catalog, spec.namespace) if n.startswith(prefix) and n != lease_name(spec)]
+    """Every table of a dataset that is there, but for its lease. `feed_eu_requests` is not one of `feed`."""
+    prefix, known = f"{spec.namespace}.{spec.name}_", table_names(catalog, spec.namespace)
+    longer = [n.removesuffix("requests") for n in known if n.startswith(prefix) and n.endswith("_requests")]
+    others = tuple(p for p in longer if p != prefix)
+    names = [n for n in known if n.startswith(prefix) and not n.startswith(others) and n != lease_name(spec)]
     with catalog_errors(settings):
         return [catalog.load_table(name) for name in names]

@@ -35,6 +35,12 @@ def bare(path: str) -> str:
     return rest if scheme == "file" else rest if rest.startswith(f"{netloc}/") else f"{netloc}{rest}"
 
 
+def addressed(where: str, path: str) -> str:
+    """A path without its scheme, as one that a file system below `where` opens."""
+    scheme = PyArrowFileIO.parse_location(where)[0]
+    return path if scheme == "file" else f"{scheme}://{path}"
+
+
 def checksum_of(path: str) -> str:
     """Where Hadoop's local file system keeps a file's checksum: `.name.crc` beside it."""
     folder, _, name = path.rpartition("/")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import pytest
 from lakehouse.catalog import local_path, open_catalog
 from lakehouse.ledger import Ledger, Member
 from lakehouse.sample import sample_as_table
+from lakehouse.schema import arrow_schema
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.tags import create_tag, list_tags, successor, tag_of
 from lakehouse.upkeep.files import bare, referenced
-from lakehouse.upkeep.traces import Wanted, find_traces
+from lakehouse.upkeep.traces import find_traces
+from lakehouse.upkeep.wanted import Wanted
 from spark_jobs import erase
 from spark_jobs.erase_plan import plan
 from spark_jobs.erase_users import read_users, users_of
@@ -29,7 +33,7 @@ from tests.spark_jobs.test_expire import Killed, die, lying
 from tests.support.datasets import SPECS, raw_log, reference_requests, string_id, write_request_table
 
 pytestmark = pytest.mark.spark
-STEPS = ["_ask", "delete_rows", "_clean_refs", "_rebuild", "squash", "clear", "_prove", "write_report"]
+STEPS = ["_ask", "delete_rows", "_clean_refs", "_rebuild", "squash", "clear", "prove", "write_report"]
 
 
 def loaded(spark: Any, settings: Settings, name: str) -> tuple[Any, list[Any]]:
@@ -103,7 +107,7 @@ def test_users_leave_every_place_and_the_others_stay(spark: Any, settings: Setti
     assert report.branches_dropped == ("experiment",)
     assert {t.table: t.rows for t in report.tables}[spec.table("quarantine")] == 3
     assert report.raw_logs == ("a.parquet",)
-    assert "no value and no bound" in text.read_text()
+    assert "no value, no bound and no history" in text.read_text()
     data = json.loads(text.with_suffix(".json").read_text())
     assert data["proved"] is True
     assert not any(str(u) in text.read_text() for u in victims.texts if not u.lstrip("-").isdigit())
@@ -145,6 +149,38 @@ def test_tags_are_dropped_where_asked_and_strays_are_removed(spark: Any, setting
     assert harmless.exists()
 
 
+def test_what_cannot_be_removed_fails_the_proof_by_name(spark: Any, settings: Settings) -> None:
+    """No pseudonym hides a request or a history; what other users have too, and short lists, are no evidence."""
+    spec, victim, long, short = SPECS["feed"], 1, [*range(100, 112)], [7, 7, 7]
+    rows = reference_requests(raw_log(spec, users=2, fanout=3), spec).to_pylist()
+    for row in rows:
+        row["history_item_id"] = long if row["user_id"] == victim else short
+        row["history_action"], row["history_ts"] = [1] * 12, []
+    mine = [row["request_id"] for row in rows if row["user_id"] == victim]
+    rows[-1]["request_id"] = shared = mine[0]
+    table = write_request_table(settings, spec, pa.Table.from_pylist(rows, schema=arrow_schema(spec)), files=1)
+    Ledger(open_catalog(settings), spec, settings)
+    stays = local_path(table.location()) / "data" / "stays.parquet"
+    lists = {"history_item_id": [long, short], "history_action": [[1] * 12] * 2}
+    pq.write_table(pa.table({"request_id": [mine[1], shared], **lists}), stays)
+    os.utime(stays, (time.time() + 3600,) * 2)  # as if somebody were writing it now
+    victims = users_of([str(victim)], spec)
+    with pytest.raises(EraseError, match=r"found in 3 places, such as \S*stays\.parquet \(bounds of request_id"):
+        erase.run(spark, settings, spec, victims, yes=True)
+    report = json.loads((settings.home / "reports" / f"erase-feed-{victims.digest}.json").read_text())
+    assert {t["what"]: t["count"] for t in report["traces"]} == {
+        "bounds of request_id in a footer": 1,
+        "values of request_id": 1,
+        "histories in history_item_id": 1,
+    }
+    (kept,) = (settings.home / "reports").glob("*.sought")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    os.utime(stays, (0, 0))
+    again, _ = erase.run(spark, settings, spec, victims, yes=True)  # it knows from the first run what to look for
+    assert (again.proved, stays.exists(), kept.exists()) == (True, False, False)
+    assert (again.requests, again.shared_requests, again.histories, again.shared_histories) == (2, 1, 1, 1)
+
+
 def test_an_ingest_that_runs_is_not_disturbed(spark: Any, settings: Settings) -> None:
     spec = SPECS["feed"]
     loaded(spark, settings, "feed")
@@ -162,7 +198,9 @@ def test_the_proof_finds_a_value_a_bound_a_raw_row_and_a_name(spark: Any, settin
     files = [str(p) for p in local_path(settings.catalog.warehouse).rglob("*") if p.is_file()]
     found = find_traces(table.io, [*files, str(tmp_path / "page.html")], wanted)
     what = {t.what for t in found.traces}
-    assert what == {"values of user_id", "values of user_id_raw", "raw rows", "bounds in a manifest", "text"}
+    assert what == {"values of user_id", "values of user_id_raw", "raw rows", "text"} | {
+        f"bounds of {name} in a {place}" for name in ("user_id", "user_id_raw") for place in ("manifest", "footer")
+    }
     nobody = Wanted.of(spec, frozenset({1}), frozenset({"nobody"}))
     assert find_traces(table.io, files, nobody).traces == ()
 
