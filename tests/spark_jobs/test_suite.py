@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from lakehouse.catalog import open_catalog
 from lakehouse.errors import AuditError
-from lakehouse.quality import audit, suite_rules, validate
+from lakehouse.quality import ValidationReport, audit, suite_rules, validate
+from lakehouse.quality.results import by_batch, keep_results, read_results
+from lakehouse.quality.volume import Observation
 from lakehouse.settings import Settings
+from spark_jobs import ingest
 from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
 
 pytestmark = pytest.mark.spark
@@ -90,3 +95,34 @@ def frame_of(spark: Any, rows: list[dict[str, Any]], schema: pa.Schema) -> Any:
 
     loose = pa.schema([pa.field(f.name, f.type) for f in schema])
     return spark.createDataFrame(pa.Table.from_pylist(rows, schema=loose), from_arrow_schema(loose))
+
+
+def test_a_batch_is_held_against_the_last_ones_and_its_results_are_kept(
+    spark: Any, settings: Settings, write: Any, tmp_path: Path
+) -> None:
+    """Three batches of a tenth of the rows came before, with every price known."""
+    spec, raw = SPECS["feed"], raw_log(SPECS["feed"], users=6)
+    catalog = open_catalog(settings)
+    for name in ("first", "second", "third"):
+        seen = [Observation("volume.requests", 2.0, None, True), Observation("nulls.price", 0.9, None, True)]
+        told = ValidationReport(spec.table(), 2, (), 0.0)
+        keep_results(catalog, spec, settings, told, batch_id=name, snapshot_id=1, observations=seen)
+    quality = settings.quality.model_copy(
+        update={"volume_batches": 3, "volume": "refuse", "volume_factor": 3.0, "page": tmp_path / "docs"}
+    )
+    strict = settings.model_copy(update={"quality": quality})
+    with pytest.raises(
+        AuditError, match=r"18 requests, 2 in the last batches; nulls of price: .*nothing was published"
+    ):
+        ingest.run(spark, strict, spec, [write(raw)])
+    assert len(catalog.load_table(spec.table()).scan().to_arrow()) == 0
+    lenient = settings.model_copy(update={"quality": quality.model_copy(update={"volume": "warn"})})
+    report = ingest.run(spark, lenient, spec, [write(raw)])
+    assert [w.split(",")[0].split(":")[0] for w in report.warnings] == ["18 requests", "nulls of price"]
+    mine = by_batch(read_results(catalog, spec, settings))[-1]
+    assert (mine.batch_id, mine.rows, mine.failed) == (report.batch_id, 18, ())
+    prices = raw["price"].to_pylist()
+    assert mine.numbers["nulls.price"] == pytest.approx(prices.count(None) / len(prices))
+    assert mine.numbers["volume.candidates"] == len(raw)
+    assert mine.numbers["nulls.country"] > 0
+    assert "18" in (tmp_path / "docs" / "feed.html").read_text()
