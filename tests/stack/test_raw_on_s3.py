@@ -19,6 +19,7 @@ from spark_jobs import ingest
 from spark_jobs.files import find_files, find_ready
 from spark_jobs.raw import open_raw
 from spark_jobs.session import build_session
+from spark_jobs.stream import Stream
 from tests.spark_jobs.conftest import embedded, published, rows_of
 from tests.support.datasets import SPECS, raw_log, reference_requests
 
@@ -106,5 +107,7 @@ def test_avro_on_s3_needs_hadoops_s3a(server: Any, settings: Settings, tmp_path:
         output.write(Path(file.path).read_bytes())
     (found,) = find_files([f"s3://{folder}"], settings.s3)
     assert (found.rows, found.schema, found.size) == (file.rows, file.schema, file.size)
-    with pytest.raises(RawDataError, match=r"log.avro: Avro on S3 .* REQLAKE_SPARK__JARS"):
+    with pytest.raises(RawDataError, match=r"log.avro: Spark reads Avro files on S3 .* REQLAKE_SPARK__JARS"):
         open_raw(spark, SPEC, [found], settings.s3)
+    with pytest.raises(RawDataError, match=r"Spark reads a stream's files on S3"):
+        Stream(spark, settings, SPEC, [f"s3://{folder}"], lambda _: None).run(once=True)
