@@ -30,10 +30,11 @@ from spark_jobs.errors import BatchRefusedError, MainMovedError
 from spark_jobs.guard import job
 from spark_jobs.ingest import TRIES, Lake
 from spark_jobs.label_log import entries_of, judged, label_log
-from spark_jobs.labels import KEY, applies, by_request, impression_key, label_columns, with_labels
+from spark_jobs.label_requests import Met, find_labelled
+from spark_jobs.labels import KEY, label_columns
 from spark_jobs.layout import order_writes
-from spark_jobs.merge import NO_REACH, Reach, delete_requests, find_keys, touched_partitions
-from spark_jobs.pending import drop_overdue, impressions, overdue, write_pending
+from spark_jobs.merge import delete_requests
+from spark_jobs.pending import drop_overdue, overdue, write_pending
 from spark_jobs.publish import (
     append_batch,
     appended,
@@ -128,9 +129,10 @@ def _bring_in(lake: Lake, source: Files, batch_id: str | None, before: datetime)
         base = table.refresh().current_snapshot()
         ledger.recover(table)
         batch = _choose(source, ledger.batches(), batch_id)
-    if not batch.files:
+    if not sum(file.rows for file in batch.files):
         return LabelReport(batch.id, skipped=True, known_files=batch.known_paths, seconds=steps.seconds)
-    read = label_log(spec, {name for file in source.found for name in file.schema.names})
+    new = {unit.path for unit in batch.files}
+    read = label_log(spec, {name for file in source.found if file.path in new for name in file.schema.names})
     raw = replace(source, spec=read.spec).open(batch.files)
     with steps.step("judge", f"Judging {raw.rows:,} rows of labels"):
         rows = judged(read, raw).persist()
@@ -144,7 +146,7 @@ def _bring_in(lake: Lake, source: Files, batch_id: str | None, before: datetime)
         refuse_beside(lake.catalog, spec, settings, "ingest")
         check_spec(table.refresh(), spec)
         with steps.step("known", "Looking for the requests of the labels"):
-            met = _met(lake, base, told, late)
+            met = find_labelled(spec, _as_of(lake, base), settings.catalog.in_spark, told, late)
         head, report = _write(lake, table, branch, met, members=members_json(members), batch_id=batch.id)
         waiting = met.missing(told)
         lost = None if late is None else met.missing(late)
@@ -179,6 +181,13 @@ def _bring_in(lake: Lake, source: Files, batch_id: str | None, before: datetime)
         seconds=steps.seconds,
         known_files=batch.known_paths,
     )
+
+
+def _as_of(lake: Lake, base: Snapshot | None) -> DataFrame | None:
+    """The request table as of a snapshot; None where it has none."""
+    if base is None:
+        return None
+    return lake.spark.read.option("versionAsOf", str(base.snapshot_id)).table(lake.requests)
 
 
 def _choose(source: Files, published: dict[str, set[str]], given: str | None) -> Batch:
@@ -218,60 +227,8 @@ def _require_sound(condemned: Condemned, raw: RawLog, settings: Settings) -> Non
         )
 
 
-@dataclass(frozen=True)
-class _Met:
-    """The stored requests of a batch's labels: their rows with `_updates`, partitions, impressions; what is cached."""
-
-    spec: DatasetSpec
-    where: str
-    rows: DataFrame | None
-    impressions: DataFrame | None
-    cached: tuple[DataFrame, ...] = ()
-
-    def missing(self, entries: DataFrame) -> DataFrame:
-        """The entries whose impression is not among them."""
-        from pyspark.sql import functions as F
-
-        if self.impressions is None:
-            return entries
-        key = [*KEY, *impression_key(self.spec)]
-        known = self.impressions.withColumnsRenamed({name: f"_{name}" for name in self.impressions.columns})
-        same = applies(self.spec, F.col("time"), F.col("_request_ts"))
-        for name in key:
-            same = same & (F.col(name) == F.col(f"_{name}"))
-        return entries.join(known, same, "left_anti")
-
-
-def _met(lake: Lake, base: Snapshot | None, told: DataFrame, late: DataFrame | None) -> _Met:
-    """The requests that labels speak of, in the partitions of their times; else over `label_horizon`, by key alone."""
-    from pyspark.sql import functions as F
-
-    spec, columns = lake.spec, [*KEY, *impression_key(lake.spec), "label", "value", "time"]
-    if base is None:
-        return _Met(spec, "", None, None)
-    catalog = lake.settings.catalog.in_spark
-    frame = lake.spark.read.option("versionAsOf", str(base.snapshot_id)).table(lake.requests)
-    entries = told.select(*columns) if late is None else told.select(*columns).unionByName(late.select(*columns))
-    searched = told.where("_asked IS NULL").select(*KEY, F.col("time").alias("request_ts"))
-    if late is not None:
-        searched = searched.unionByName(late.select(*KEY, F.col("time").alias("request_ts")))
-    asked = told.where("_asked IS NOT NULL").select(*KEY, F.col("_asked").alias("request_ts"))
-    near: Reach = (spec.request_span, spec.request_span)
-    far: Reach = (spec.label_horizon, spec.request_span)
-    parts = [find_keys(spec, keys, frame, catalog, reach) for keys, reach in ((asked, near), (searched, far))]
-    found = [part[0] for part in parts if part is not None]
-    if not found:
-        return _Met(spec, "", None, None)
-    met = (found[0] if len(found) == 1 else found[0].unionByName(found[1])).distinct().persist()
-    where = touched_partitions(spec, met, catalog, NO_REACH)
-    stored = frame.where(where).join(F.broadcast(met.select(*KEY).distinct()), KEY, "left_semi")
-    rows = with_labels(spec, stored, by_request(spec, entries))
-    shown = impressions(spec, stored.select(*KEY, "request_ts", *impression_key(spec))).persist()
-    return _Met(spec, where, rows, shown, (met, shown, *found))
-
-
 def _write(
-    lake: Lake, table: Table, branch: str, met: _Met, *, members: str, batch_id: str
+    lake: Lake, table: Table, branch: str, met: Met, *, members: str, batch_id: str
 ) -> tuple[Snapshot, LabelReport]:
     """Write the requests whose labels change to the branch, or an empty snapshot: main has to move (pending.py)."""
     from pyspark.sql import functions as F
