@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from lakehouse.raw.places import on_s3
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from spark_jobs.errors import BackfillError
@@ -59,7 +60,10 @@ def read_source(spark: SparkSession, settings: Settings, spec: DatasetSpec, feat
     if is_table(source):
         frame = spark.table(f"{settings.catalog.in_spark}.{source}")
     else:
-        frame = spark.read.parquet(*[str(file.path) for file in find_files([source])])
+        files = find_files([source], settings.s3)
+        if other := next((file for file in files if file.format != "parquet" or on_s3(file.path)), None):
+            raise BackfillError(f"{other.path}: a backfill's source is Parquet on a disk, or a table: write it as one")
+        frame = spark.read.parquet(*[file.path for file in files])
     lacking = [c for c in (*REQUEST, feature) if c not in frame.columns]
     if lacking:
         raise BackfillError(

@@ -62,6 +62,7 @@ class Stream:
         mark = hashlib.sha256(named.encode()).hexdigest()[:12]
         self.folder = self.checkpoint or self.settings.home / "streams" / f"{self.spec.name}-{mark}"
         self._busy, self._stopping = threading.Lock(), threading.Event()
+        self._ended = threading.Event()  # not the thread's end: one whose join is interrupted counts as ended
 
     def run(self, *, once: bool = False) -> None:
         """Stream until Ctrl-C (KeyboardInterrupt is raised when the running batch is done), or `once`: what is there.
@@ -70,15 +71,14 @@ class Stream:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         # Ctrl-C in the middle of a call to the JVM spoils the thread's connection, so the main thread makes none.
-        watcher = threading.Thread(target=self._watch, args=(self._start(once),), daemon=True)
-        watcher.start()
+        threading.Thread(target=self._watch, args=(self._start(once),), daemon=True).start()
         try:
-            _join(watcher)
+            self._ended.wait()
         except KeyboardInterrupt:
             self._stopping.set()
             if self.progress is not None:
                 self.progress("Stopping when the batch that is running is done; Ctrl-C again leaves at once")
-            _join(watcher)
+            self._ended.wait()
             if self._failed is not None:
                 raise self._failed from None
             raise
@@ -95,8 +95,12 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - it is raised in the main thread
             self._failed = self._failed or error
         finally:
-            with self._busy:
-                query.stop()
+            self._stopping.set()
+            try:
+                with self._busy:
+                    query.stop()
+            finally:
+                self._ended.set()
 
     def _start(self, once: bool) -> StreamingQuery:
         trigger: dict[str, Any] = {"availableNow": True} if once else {"processingTime": f"{self.every} seconds"}
@@ -124,15 +128,19 @@ class Stream:
 
     def _batch(self, found: DataFrame, _: int) -> None:
         """What Spark calls on what it has found; an error stops the stream, and the same is found again next time."""
-        with self._busy:
-            try:
-                if isinstance(self.source, TableRange):
-                    self._ingest(self.source)
-                else:
-                    self._take([_as_ours(row["path"]) for row in found.collect()])
-            except Exception as error:  # Spark would tell its text alone
-                self._failed = error
-                raise
+        while not self._busy.acquire(timeout=TICK / 10):
+            if self._stopping.is_set():  # which waits for Spark's thread, which waits here
+                raise InterruptedError("the stream is being stopped: this batch is found again")
+        try:
+            if isinstance(self.source, TableRange):
+                self._ingest(self.source)
+            else:
+                self._take([_as_ours(row["path"]) for row in found.collect()])
+        except Exception as error:  # Spark would tell its text alone
+            self._failed = error
+            raise
+        finally:
+            self._busy.release()
 
     def _again(self) -> None:
         """Look again at files that were not whole."""
@@ -166,8 +174,3 @@ def _as_ours(path: str) -> str:
     """A path as Spark spells it: a URI, encoded where it is local."""
     url = urlparse(path)
     return unquote(url.path) if url.scheme in ("", "file") else f"s3://{url.netloc}{unquote(url.path)}"
-
-
-def _join(thread: threading.Thread) -> None:
-    while thread.is_alive():
-        thread.join(TICK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from glob import has_magic
 from pathlib import Path
@@ -82,8 +83,11 @@ def log_files(raw: str | Path) -> list[LogFile]:
     raise RawDataError(f"the raw log {raw} {what}: give Parquet, ORC or Avro files, a folder or a quoted pattern")
 
 
-def shared_schema(files: list[LogFile], raw: str | Path) -> pa.Schema:
-    """The schema of files together, their folders' columns by the values. Raises RawDataError where they disagree."""
+def shared_schema(files: list[LogFile], raw: str | Path, folders: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The schema of files together; their folders' columns by `folders`, else by the values.
+
+    Raises RawDataError where the files disagree, or a folder's value is not of its type.
+    """
     try:
         schema = pa.unify_schemas(
             [file.content.schema.remove_metadata() for file in files], promote_options="permissive"
@@ -98,7 +102,9 @@ def shared_schema(files: list[LogFile], raw: str | Path) -> pa.Schema:
             values.setdefault(name, []).append(value)
     for name, mine in values.items():
         if name not in schema.names and len(mine) == len(files):
-            schema = schema.append(pa.field(name, guessed(mine)))
+            kind = folders.get(name) or guessed(mine)
+            typed(name, mine, kind, str(raw))
+            schema = schema.append(pa.field(name, kind))
     return schema
 
 

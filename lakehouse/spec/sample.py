@@ -6,7 +6,7 @@ over them, so gives whole requests, which is what tells request features from ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from glob import glob
@@ -132,9 +132,12 @@ def raw_files(raw: str | Path) -> list[Path]:
     return files
 
 
-def raw_schema(raw: str | Path) -> pa.Schema:
-    """The schema of a raw log's files together. Raises RawDataError where they disagree or are no log's."""
-    return shared_schema(log_files(raw), raw)
+def raw_schema(raw: str | Path, folders: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
+    """The schema of a raw log's files together; `folders`: types of Hive's partition columns, else told by the values.
+
+    Raises RawDataError where files disagree or are no log's.
+    """
+    return shared_schema(log_files(raw), raw, folders or {})
 
 
 def read_sample(raw: str | Path, rows: int = MAX_ROWS) -> Sample:
@@ -143,7 +146,7 @@ def read_sample(raw: str | Path, rows: int = MAX_ROWS) -> Sample:
     total = sum(file.rows for file in files)
     if total == 0:
         raise RawDataError(f"the raw log {raw} has {len(files)} files and no row: nothing can be inferred from it")
-    schema, filled = shared_schema(files, raw), [file for file in files if file.rows]
+    schema, filled = shared_schema(files, raw, {}), [file for file in files if file.rows]
     chosen = [filled[i] for i in np.unique(np.linspace(0, len(filled) - 1, min(MAX_FILES, len(filled))).astype(int))]
     each, most = -(-rows // len(chosen)), MAX_BYTES // len(chosen)
     parts = [with_folders(file.head(each, most), file, schema) for file in chosen]

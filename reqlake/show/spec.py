@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lakehouse.raw.partitions import wanted_types
 from lakehouse.spec import Column, DatasetSpec
 from lakehouse.spec.advice import Volume, describe, judge, megabytes
 from lakehouse.spec.match import mismatches, unread
@@ -43,7 +44,7 @@ def show_layout(console: Console, spec: DatasetSpec) -> None:
 
 def show_fit(console: Console, spec: DatasetSpec, raw: str) -> bool:
     """Whether a raw log has what the spec reads, and each place where it has not."""
-    schema = raw_schema(raw)
+    schema = raw_schema(raw, wanted_types(spec))
     found = mismatches(spec, schema)
     for mismatch in found:
         console.print(Text("✗ ", "red") + Text(str(mismatch)))

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 
 from lakehouse.catalog import open_catalog
 from lakehouse.schema import table_spec
@@ -111,6 +112,9 @@ def test_keys_that_cannot_be_used_are_refused_and_extra_ones_counted(
     null = source_of([*rows, {"user_id": None, "request_id": 1}], "trust", pa.int64(), tmp_path, lambda _: 1)
     with pytest.raises(BackfillError, match=r"1 rows of .* have a null"):
         backfill.run(spark, settings, spec, "trust", null)
+    orc.write_table(pa.table({"user_id": [1]}), tmp_path / "x.orc")
+    with pytest.raises(BackfillError, match=r"x.orc: a backfill's source is Parquet"):
+        backfill.run(spark, settings, spec, "trust", str(tmp_path / "x.orc"))
     with pytest.raises(BackfillError, match="has no column other"):
         backfill.run(spark, settings, spec, "other", null)
     with pytest.raises(BackfillError, match="history_item_id is a sequence column"):
