@@ -27,27 +27,39 @@ class RequestDataset(IterableDataset[RequestBatch]):
     """An epoch of `reader` as batches of tensors: give it to `DataLoader(dataset, batch_size=None)`.
 
     With worker processes that are not persistent, set `dataset.reader.epoch` before each epoch: a worker starts from
-    the reader as it is in the main process. `RequestLoader` does that by itself.
+    the reader as it is in the main process. `RequestLoader` does that by itself. torchdata's `StatefulDataLoader` saves
+    and restores each worker's state.
     """
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
+        self._next: int | None = None
+        """Which of the steps from the reader's place on is this worker's next one; None: its own number."""
 
     def __len__(self) -> int:
         return len(self.reader)
 
     def __iter__(self) -> Iterator[RequestBatch]:
-        worker = get_worker_info()
-        steps = iter(self.reader) if worker is None else self.reader.iterate(worker.id, worker.num_workers)
-        return (batch.torch() for batch in steps)
+        worker, workers = self._worker()
+        for batch in self.reader.iterate(worker, workers):
+            self._next = workers - 1
+            yield batch.torch()
+        self._next = None
+
+    def _worker(self) -> tuple[int, int]:
+        """This worker's next step, counted from the reader's place, and the number of workers."""
+        info = get_worker_info()
+        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        return worker if self._next is None else self._next, workers
 
     def state_dict(self) -> dict[str, Any]:
-        """The reader's state."""
-        return self.reader.state_dict()
+        """The reader's state, and where in a round of the workers this one stands."""
+        return self.reader.state_dict() | {"next_step": self._worker()[0]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a reader's state."""
+        """Continue from this worker's state, or from a reader's."""
         self.reader.load_state_dict(state)
+        self._next = state.get("next_step")
 
 
 class RequestLoader:

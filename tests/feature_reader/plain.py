@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyiceberg.table import Table
 
-from feature_reader import Jagged, RequestBatch
+from feature_reader import Jagged, Reader, RequestBatch
 from lakehouse.spec import Column, DatasetSpec
 from tests.support.datasets import string_id
 
@@ -36,6 +37,16 @@ def rows_of(batch: RequestBatch, *, padding: bool = False) -> list[dict[str, Any
         row |= {name: [_at(column, c) for c in range(first, last)] for name, column in batch.candidates.items()}
         rows.append(row)
     return rows
+
+
+def assert_read_as_stored(table: Table, spec: DatasetSpec, **options: Any) -> None:
+    """The reader gives each request of the table once, as PyIceberg reads it from the files."""
+    expected = expected_rows(table.scan().to_arrow(), spec)
+    rows = [row for batch in Reader(table, **options) for row in rows_of(batch)]
+    assert sorted(row["request_id"] for row in rows) == sorted(expected)
+    for row in rows:
+        want = expected[row["request_id"]]
+        assert same(row, want), {k: (row[k], want[k]) for k in want if not same(row[k], want[k])}
 
 
 def same(a: Any, b: Any) -> bool:

@@ -15,6 +15,7 @@ from lakehouse.schema import arrow_schema
 from lakehouse.settings import Settings
 from spark_jobs.ingest import run
 from spark_jobs.session import build_session
+from tests.feature_reader.plain import assert_read_as_stored
 from tests.spark_jobs.conftest import embedded, published, rows_of
 from tests.support.datasets import SPECS, raw_log, reference_requests
 
@@ -31,6 +32,7 @@ def test_table_equals_the_plain_deduplication(name: str, spark: Any, settings: S
     assert table.schema.names == arrow_schema(spec).names
     assert report.raw_rows == report.accepted_rows == len(raw)
     assert (report.requests, report.duplicate_rows, report.quarantined) == (len(table), 0, {})
+    assert_read_as_stored(open_catalog(settings).load_table(spec.table()), spec, batch_requests=7, window=3)
 
 
 @pytest.mark.usefixtures("jvm")
