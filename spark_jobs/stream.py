@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from lakehouse.errors import RawDataError
-from lakehouse.raw.places import is_folder, on_s3, passed_over
+from lakehouse.raw.places import S3, belongs, fixed_part, is_folder, on_s3
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from spark_jobs import ingest
@@ -110,21 +110,28 @@ class Stream:
     def _found(self) -> DataFrame:
         """A frame whose rows are the source's files; of a table its rows, which nobody reads."""
         if isinstance(self.source, TableRange):
-            reader = self.spark.readStream.format("iceberg")
+            reader = self.spark.readStream
             # The batch job looks at what each snapshot did, and says so by name.
             for kind in ("delete", "overwrite"):
                 reader = reader.option(f"streaming-skip-{kind}-snapshots", "true")
-            return reader.load(f"{self.settings.catalog.in_spark}.{self.source.table}")
+            return reader.table(f"{self.settings.catalog.in_spark}.{self.source.table}")
         if len(self.source) != 1 or (
             not glob.has_magic(self.source[0]) and not is_folder(self.source[0], self.settings.s3)
         ):
             raise RawDataError(
                 f"a stream is given one folder, one quoted pattern or a table, not {', '.join(self.source)}"
             )
-        place = self.source[0]
-        local = place if on_s3(place) else str(Path(unquote(place.removeprefix("file://"))).absolute())
         reader = self.spark.readStream.format("binaryFile").schema(FOUND).option("recursiveFileLookup", "true")
-        return reader.load(for_hadoop(self.spark, local, "a stream's files")).select("path")
+        return reader.load(for_hadoop(self.spark, self._place()[0], "a stream's files")).select("path")
+
+    def _place(self) -> tuple[str, tuple[str, ...]]:
+        """The folder that Spark looks into, and the pattern of the files below it, which Hadoop's would misread."""
+        source = str(self.source[0]) if not isinstance(self.source, TableRange) else ""
+        if source.split("://")[0] in S3:
+            fixed, pattern = fixed_part(source.split("://", 1)[1])
+            return f"s3://{fixed}", pattern
+        name = unquote(source.removeprefix("file://")) if source.startswith("file://") else source
+        return fixed_part(str(Path(name).absolute()))
 
     def _batch(self, found: DataFrame, _: int) -> None:
         """What Spark calls on what it has found; an error stops the stream, and the same is found again next time."""
@@ -152,9 +159,9 @@ class Stream:
 
     def _take(self, found: Sequence[str]) -> None:
         """Ingest what is whole of the found files and of those that wait; remember what is not."""
-        paths = sorted({*found, *self._waiting()})
+        place = self._place()
+        paths = sorted({*(path for path in found if belongs(path, *place)), *self._waiting()})
         there = [path for path in paths if on_s3(path) or Path(path).exists()]  # what was removed has no rows
-        there = [path for path in there if not passed_over((path.rsplit("/", 1)[-1],))]
         whole, waiting = sort_out(there, self.settings.s3)
         if whole:
             self._ingest(whole)

@@ -124,24 +124,18 @@ def _on_disk(name: str) -> Iterator[Path]:
 
 def _on_s3(name: str, s3: S3Settings | None) -> Iterator[Place]:
     system, key = _system(s3), name.removeprefix("s3://").rstrip("/")
-    if glob.has_magic(key):
-        parts = PurePosixPath(key).parts
-        plain = "/".join(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
-        pattern = parts[plain.count("/") + 1 :]
-    else:
+    plain, pattern = fixed_part(key)
+    if not glob.has_magic(key):
         info = system.get_file_info(key)
         if info.type == fs.FileType.File:
             yield _place(system, info)
             return
-        plain, pattern = key, ("**",)
     selector = fs.FileSelector(plain, recursive=True, allow_not_found=True)
     found = [info for info in system.get_file_info(selector) if info.type == fs.FileType.File and info.size is not None]
     if not found and not glob.has_magic(key):
         raise RawDataError(f"no raw file {name}: check the bucket and the key")
     for info in found:
-        inside = PurePosixPath(info.path.removeprefix(plain).lstrip("/")).parts
-        folders = range(1, len(inside) + 1)  # a pattern may name a folder: then all that lies in it
-        if not passed_over(inside) and any(_matches(inside[:n], pattern) for n in folders):
+        if belongs(info.path, plain, pattern):
             yield _place(system, info)
 
 
@@ -153,6 +147,20 @@ def _place(system: fs.FileSystem, info: fs.FileInfo) -> Place:
         raise RawDataError(f"s3://{info.path} has no ETag, by which a file is told from others: copy it to a disk")
     text = etag.decode() if isinstance(etag, bytes) else str(etag)
     return Place(f"s3://{info.path}", info.size, text.strip('"'))
+
+
+def fixed_part(name: str) -> tuple[str, tuple[str, ...]]:
+    """The part of a path before its first wildcard, and the pattern below it; without one, all that lies there."""
+    parts = PurePosixPath(name).parts
+    fixed = tuple(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    return str(PurePosixPath(*fixed)), parts[len(fixed) :] or ("**",)
+
+
+def belongs(path: str, fixed: str, pattern: tuple[str, ...]) -> bool:
+    """Whether a pattern means a file below its fixed part; a folder that it means holds files that it means."""
+    inside = PurePosixPath(path.removeprefix(fixed).lstrip("/")).parts
+    folders = range(1, len(inside) + 1)
+    return not passed_over(inside) and any(_matches(inside[:n], pattern) for n in folders)
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

@@ -76,20 +76,21 @@ def test_a_folder_is_followed_over_restarts_and_deaths(
 def test_ctrl_c_lets_the_running_batch_end(spark: Any, settings: Settings, tmp_path: Path) -> None:
     """The signal comes while a batch is being written."""
     log, reports, said = tmp_path / "log", [], []
-    put(log, "a.parquet", RAW)
+    put(log / "deep" / "day=1", "a.parquet", RAW)
+    put(log / "deep", "other.txt", RAW)
 
     def progress(step: str) -> None:
         said.append(step)
         if step.startswith("Writing") and not any(before.startswith("Writing") for before in said[:-1]):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    stream = Stream(spark, settings, SPEC, [f"{log}/*.parquet"], reports.append, progress, every=0.1)
+    stream = Stream(spark, settings, SPEC, [f"{log}/**/*.parquet"], reports.append, progress, every=0.1)
     with pytest.raises(KeyboardInterrupt):
         stream.run()
     assert any(step.startswith("Stopping when the batch") for step in said)
     assert [report.raw_rows for report in reports] == [len(RAW)]
     assert requests(settings) == rows_of(reference_requests(RAW, SPEC))
-    assert all(report.skipped for report in once(spark, settings, [f"{log}/*.parquet"]))
+    assert all(report.skipped for report in once(spark, settings, [f"{log}/**/*.parquet"]))
 
 
 def test_a_table_is_followed_by_its_snapshots(spark: Any, settings: Settings) -> None:
