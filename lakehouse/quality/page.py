@@ -44,7 +44,7 @@ def render(spec: DatasetSpec, report: ValidationReport, results: Sequence[Result
         tiles="".join(f'<div class="tile"><b>{n}</b><span>{escape(says)}</span></div>' for n, says in tiles),
         rules="".join(
             f'<tr><td class="{"good" if r.passed else "bad"}">{"holds" if r.passed else "broken"}</td>'
-            f"<td><code>{escape(r.rule)}</code></td><td class='left'>{escape(r.says)}</td>"
+            f"<td class='left'><code>{escape(r.rule)}</code></td><td class='left'>{escape(r.says)}</td>"
             f"<td>{r.broken or ''}</td></tr>"
             for r in sorted(report.results, key=lambda r: r.passed)
         ),
@@ -61,7 +61,7 @@ def _batch(batch: BatchResults, most: int) -> str:
         told.append(f"<code>{escape(odd.expectation)}</code>: {shown}")
     mark = "bad" if batch.failed else "odd" if batch.odd else "good"
     return (
-        f"<tr><td>{batch.at:%Y-%m-%d %H:%M}</td><td><code>{escape(batch.batch_id[:12])}</code></td>"
+        f"<tr><td>{batch.at:%Y-%m-%d %H:%M}</td><td class='left'><code>{escape(batch.batch_id[:12])}</code></td>"
         f'<td class="bar"><i style="width:{width}%"></i><span>{batch.rows:,}</span></td>'
         f'<td class="left {mark}">{"; ".join(told) or "all hold"}</td></tr>'
     )
