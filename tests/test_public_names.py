@@ -24,7 +24,7 @@ PUBLIC = {
     "lakehouse.sql": "Explanation ScanPlan explain names query stream",
     "lakehouse.tags": """
         READER Pinned ReaderLease TagDiff TrainingSet create_tag diff_tags drop_ended_leases drop_tag list_tags
-        reader_lease successor tag_of write_diff_page
+        reader_lease reading successor tag_of write_diff_page
     """,
     "reqlake": """
         DatasetSpec Engine Jagged Reader ReqlakeError RequestBatch Settings TrainConfig build_session evaluate
