@@ -69,6 +69,10 @@ class Origin:
         """The origins of requests start … stop-1."""
         return Origin(self.files, self.file[start:stop], self.row_group[start:stop], self.row[start:stop])
 
+    def take(self, index: np.ndarray) -> Origin:
+        """The origins of these requests, in this order."""
+        return Origin(self.files, self.file[index], self.row_group[index], self.row[index])
+
     def places(self) -> list[tuple[str, int, int]]:
         """(file, row group, row) of each request."""
         files = [self.files[i] for i in self.file]
@@ -148,6 +152,9 @@ class RequestBatch:
             return self.candidates[name]
         known = ", ".join([*self.request, *self.candidates])
         raise KeyError(f"no column {name!r} in the batch, it has {known}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.request or name in self.candidates
 
     # ---- other cuts of the same data ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from feature_reader.batch import RequestBatch
+from feature_reader.batch import Position, RequestBatch
 from feature_reader.errors import RanksDisagreeError, ReaderError
 from feature_reader.reader import Reader
 from lakehouse.errors import NotInstalledError
@@ -76,23 +76,35 @@ class RequestLoader:
         self.reader = reader
         self.device = torch.device(device) if device is not None else None
         self.processes = processes
+        self._given: RequestBatch | None = None
+        self._at: Position | None = None
 
     def __len__(self) -> int:
         return len(self.reader)
 
     def __iter__(self) -> Iterator[RequestBatch]:
-        """The rest of the epoch. `state_dict()` counts the batches that the loop has been given, and no more."""
+        """The rest of the epoch, or the next one where none is left: a loop may stop when it has counted `len` steps.
+
+        `state_dict()` counts the batches that the loop has been given, and no more.
+        """
         check_ranks_agree(self.reader)
         reader = self.reader
+        if self._given is not None and self._given.after is not None and self._at == _place(reader):
+            reader.move_to(self._given.after)  # the loop was left, and the reader may be ahead of it
+        if reader.requests_consumed and not len(reader.steps(reader.epoch, reader.requests_consumed)):
+            reader.epoch += 1
         epoch = reader.epoch
         batches = self._batches()
         if self.device is not None and self.device.type == "cuda":
             batches = _ahead(batches, self.device)
         elif self.device is not None:
             batches = (batch.to(self.device) for batch in batches)
-        self._given: RequestBatch | None = None
+        self._given = None
         for batch in batches:
             self._given = batch
+            if self.processes and batch.after is not None:
+                reader.move_to(batch.after)
+            self._at = _place(reader)
             yield batch
         self._given = None
         if self.processes:
@@ -105,12 +117,16 @@ class RequestLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """The state after the batch that the loop was given last."""
-        return self.reader.state_dict(getattr(self, "_given", None))
+        return self.reader.state_dict(self._given)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
         self._given = None
         self.reader.load_state_dict(state)
+
+
+def _place(reader: Reader) -> Position:
+    return Position(reader.epoch, reader.requests_consumed)
 
 
 def check_ranks_agree(reader: Reader) -> None:

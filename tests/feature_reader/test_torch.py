@@ -69,6 +69,21 @@ def test_a_loader_goes_from_epoch_to_epoch_and_resumes_anywhere(video: Table, pr
     assert [first + ids(other), ids(other)] == wanted
 
 
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_loop_that_counts_its_steps_goes_on_with_the_next_epoch(video: Table, processes: int) -> None:
+    plain = Reader(video, batch_requests=7, window=3)
+    wanted = [ids(plain), ids(plain)]
+    loader = RequestLoader(Reader(video, batch_requests=7, window=3), processes=processes)
+    first = iter(loader)
+    assert ids(islice(first, len(loader))) == wanted[0]  # and is not asked for more, as Lightning does
+    state = loader.state_dict()
+    assert ids(islice(loader, 3)) == wanted[1][:3]
+    assert ids(loader) == wanted[1][3:]
+    other = RequestLoader(Reader(video, batch_requests=7, window=3))
+    other.load_state_dict(state)
+    assert ids(other) == wanted[1]
+
+
 def test_the_state_counts_what_was_given_and_not_what_was_fetched_ahead(video: Table) -> None:
     reader = Reader(video, batch_requests=7)
     batches = iter(reader)
