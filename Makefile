@@ -41,7 +41,7 @@ test: .venv/.dev  ## every test that needs no GPU
 
 SPARK35 := .venv-spark35
 SPARK35_TESTS := $(addprefix tests/spark_jobs/test_,raw.py direct.py formats.py ingest_rules.py merge.py exactly_once.py \
-  sources.py stream.py ingest_command.py spark_connect.py)
+  sources.py snapshots.py stream.py ingest_command.py spark_connect.py)
 
 $(SPARK35)/.done: $(UV) pyproject.toml constraints.txt
 	@echo "installing pyspark 3.5 in $(SPARK35)"

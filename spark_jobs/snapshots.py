@@ -37,8 +37,8 @@ def spans(table: Table, after: int | None, to: int | None, members: set[str], gi
     again without a range, it is its own. Raises BatchRefusedError.
     """
     name, uuid = ".".join(table.name()), str(table.metadata.table_uuid)
-    done = _parsed(members, uuid)
-    mine = _parsed(given or set(), uuid)
+    done = parsed(members, uuid)
+    mine = parsed(given or set(), uuid)
     if mine and after is None and to in (None, mine[-1].to):
         return mine
     current = table.current_snapshot()
@@ -117,7 +117,8 @@ def _ancestors(table: Table, snapshot_id: int) -> list[int]:
     return chain
 
 
-def _parsed(members: set[str], uuid: str) -> list[Span]:
+def parsed(members: set[str], uuid: str) -> list[Span]:
+    """The spans of one table among the ledger's members."""
     found = []
     for member in sorted(members):
         head, _, rest = member.partition(":")

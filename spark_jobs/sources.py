@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lakehouse.catalog import load_table, open_catalog
+from lakehouse.errors import RawDataError
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from spark_jobs.direct import arrow
-from spark_jobs.files import RawFile, find_ready
+from spark_jobs.files import RawFile, find_files, find_ready
 from spark_jobs.raw import RawLog, log_of, open_raw
 from spark_jobs.scan import FILE, ROW
-from spark_jobs.snapshots import Span, spans
+from spark_jobs.snapshots import Span, parsed, spans
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -89,6 +90,24 @@ def source_of(
     return Files(spark, settings, spec, tuple(files), tuple(waiting))
 
 
+def ingested(
+    spark: SparkSession,
+    settings: Settings,
+    spec: DatasetSpec,
+    given: Sequence[str | Path] | TableRange,
+    published: Published,
+) -> tuple[Source, Sequence[Unit]]:
+    """The source of a table that is there, and its units: the files of paths, or a table's ranges that were ingested.
+
+    Raises RawDataError, TableMissingError.
+    """
+    if not isinstance(given, TableRange):
+        files = tuple(find_files(given, settings.s3))
+        return Files(spark, settings, spec, files, ()), files
+    source = Snapshots(spark, settings, spec, given)
+    return source, source.ingested(published)
+
+
 @dataclass(frozen=True)
 class Files:
     """Raw files that were found; those of `waiting` are not whole yet."""
@@ -130,13 +149,24 @@ class Snapshots:
         found = spans(table, self.range.after, self.range.to, members, published.get(given or ""))
         return [RangeUnit(self.range.table, span, self._count(span, members)) for span in found]
 
+    def ingested(self, published: Published) -> Sequence[Unit]:
+        """The table's ranges that the ledger holds, counted. Raises RawDataError where there are none."""
+        table = load_table(open_catalog(self.settings), self.range.table, self.settings)
+        found = parsed(set().union(*published.values()), str(table.metadata.table_uuid))
+        if not found:
+            raise RawDataError(f"nothing of {self.range.table} was ingested: run `reqlake ingest --table` first")
+        return [RangeUnit(self.range.table, span, self._frame(span).count()) for span in found]
+
     def open(self, units: Iterable[Unit]) -> RawLog:
-        """The raw log of the range. Raises RawDataError."""
-        (unit,) = (unit for unit in units if isinstance(unit, RangeUnit))
-        frame = self._frame(unit.span)
-        raw = frame.select("*", FILE, "_pos").withColumnRenamed("_pos", ROW)
-        like = RawFile(unit.path, 0, unit.member, unit.rows, arrow(frame.schema))
-        return log_of(self.spec, [like], raw)
+        """The raw log of ranges, whose rows are of the columns that the table has now. Raises RawDataError."""
+        mine = [unit for unit in units if isinstance(unit, RangeUnit)]
+        frame = self._frame(mine[0].span)
+        schema = arrow(frame.schema)
+        raw = frame.select("*", FILE, "_pos")
+        for unit in mine[1:]:
+            raw = raw.unionByName(self._frame(unit.span).select("*", FILE, "_pos"), allowMissingColumns=True)
+        like = [RawFile(unit.path, 0, unit.member, unit.rows, schema) for unit in mine]
+        return log_of(self.spec, like, raw.withColumnRenamed("_pos", ROW))
 
     def _count(self, span: Span, known: set[str]) -> int:
         return 0 if span.member in known else self._frame(span).count()

@@ -22,9 +22,8 @@ from lakehouse.schema import as_in_table, open_request_table, table_spec
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.upkeep.emptied import emptied_columns
-from spark_jobs.files import RawFile, find_files
 from spark_jobs.guard import job
-from spark_jobs.raw import open_raw
+from spark_jobs.sources import TableRange, Unit, ingested
 from spark_jobs.verify_report import Day, VerifyReport
 from spark_jobs.verify_rows import find_differences
 from spark_jobs.verify_sides import Sides, compare_requests
@@ -39,26 +38,28 @@ def run(
     spark: SparkSession,
     settings: Settings,
     spec: DatasetSpec,
-    paths: Sequence[str | Path],
+    raw: Sequence[str | Path] | TableRange,
     *,
     examples: int = EXAMPLES,
 ) -> VerifyReport:
     """Compare the request table with the raw files that it was made of, all of them; `examples` differences are shown.
 
-    Raises RawDataError for files that were not ingested or that are not given, TableMissingError, FormatError.
+    Of a table given in place of files the ranges are read again that were ingested. Raises RawDataError for files that
+    were not ingested or that are not given, TableMissingError, FormatError.
     """
     started = time.perf_counter()
     with job(spark, settings):
-        files = find_files(paths, settings.s3)
         catalog = open_catalog(settings)
         table = open_request_table(catalog, spec, settings)
         spec = as_in_table(catalog, spec, settings)
-        batches = _batches(Ledger(catalog, spec, settings), files)
+        known = Ledger(catalog, spec, settings).batches()
+        source, units = ingested(spark, settings, spec, raw, known)
+        batches = _batches(known, units)
         name = spec.table("quarantine")
         kept = name in table_names(catalog, spec.namespace)
         quarantine = _pinned(spark, settings, load_table(catalog, name, settings)) if kept else None
         emptied = emptied_columns(table, table_spec(table))
-        log = open_raw(spark, spec, files, settings.s3)
+        log = source.open(units)
         sides = Sides.of(spec, log, _pinned(spark, settings, table), quarantine, batches, emptied=emptied)
         try:
             return _compare(spec, table, sides, started, examples)
@@ -66,10 +67,9 @@ def run(
             sides.release()
 
 
-def _batches(ledger: Ledger, files: list[RawFile]) -> list[str]:
-    """The batches of these files. Raises RawDataError unless the table was made of exactly these."""
-    known = ledger.batches()
-    given = {file.member: file for file in files}
+def _batches(known: dict[str, set[str]], units: Sequence[Unit]) -> list[str]:
+    """The batches of these files or ranges. Raises RawDataError unless the table was made of exactly these."""
+    given = {unit.member: unit for unit in units}
     # A replay's rows are those of files that are members already.
     members = {m for batch in known.values() for m in batch if not m.startswith(REPLAYED)}
     new = [file.name for member, file in given.items() if member not in members]
@@ -78,7 +78,8 @@ def _batches(ledger: Ledger, files: list[RawFile]) -> list[str]:
     left_out = members - set(given)
     if left_out:
         raise RawDataError(
-            f"the table was also made of {len(left_out)} files that were not given: verify compares with all raw files"
+            f"the table was also made of {len(left_out)} files that were not given, or snapshots of a table: verify "
+            f"compares with all raw rows, and with files of one format alone or one table alone"
         )
     return sorted(known)
 

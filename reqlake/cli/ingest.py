@@ -55,7 +55,7 @@ def ingest(
     if labels:
         _ingest_labels(spec, raw, batch_id, alone=not (table or stream))
         return
-    source = _source(raw, table, from_snapshot, to_snapshot)
+    source = source_of(raw, table, from_snapshot, to_snapshot)
     settings, dataset = load_settings(), load_spec(spec)
     with live_steps(err()) as step:
         step("Starting Spark")
@@ -98,7 +98,7 @@ def _ingest_labels(spec: Path, files: tuple[str, ...], batch_id: str | None, *, 
     show_labels(out(), report, dataset)
 
 
-def _source(
+def source_of(
     raw: tuple[str, ...], table: str | None, from_snapshot: int | None, to_snapshot: int | None
 ) -> list[str] | TableRange:
     """What was asked for. Raises RawDataError for neither files nor a table, or both."""

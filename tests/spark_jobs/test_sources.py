@@ -10,8 +10,7 @@ from pyiceberg.table import Table
 
 from lakehouse.catalog import ensure_namespace, open_catalog
 from lakehouse.settings import Settings
-from spark_jobs import ingest
-from spark_jobs.errors import BatchRefusedError
+from spark_jobs import ingest, verify
 from spark_jobs.sources import TableRange
 from tests.spark_jobs.conftest import published, rows_of
 from tests.support.datasets import SPECS, raw_log, reference_requests
@@ -68,38 +67,7 @@ def test_each_range_goes_on_after_the_last(
     (held,) = published(settings, SPEC, "quarantine").to_pylist()
     assert (held["file"].rsplit(".", 1)[1], held["row"]) == ("parquet", len(RAW) - 30)
     assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(RAW, SPEC))
+    verified = verify.run(spark, settings, SPEC, TableRange("raw.impressions"))
+    assert (verified.ok, verified.raw_rows) == (True, len(RAW) + 1)
     ledger = published(settings, SPEC, "ledger").sort_by("published_at")
     assert ledger["rows"].to_pylist() == [20, 10, len(RAW) - 29]
-
-
-def test_what_is_no_append_or_cannot_be_told_is_refused_by_name(spark: Any, settings: Settings, log: Table) -> None:
-    start = newest(log)
-    ingest.run(spark, settings, SPEC, TableRange("raw.impressions"), batch_id="first")
-    log.append(RAW.slice(20, 5))
-    second = newest(log)
-    spark.sql("DELETE FROM lake.raw.impressions WHERE uid = 1")
-    deleted = newest(log)
-    log.refresh().append(RAW.slice(25))
-    last = newest(log)
-    for given, says in [
-        (TableRange("raw.impressions"), f"snapshot {deleted} of raw.impressions is an? (delete|overwrite)"),
-        (TableRange("raw.impressions", after=7), f"snapshot 7 of raw.impressions is none of those before {last}"),
-        (TableRange("raw.impressions", to=7), "has no snapshot 7"),
-        (TableRange("raw.impressions", to=start, after=last), f"snapshot {last} .* is none of those before {start}"),
-    ]:
-        with pytest.raises(BatchRefusedError, match=says):
-            ingest.run(spark, settings, SPEC, given)
-    with pytest.raises(BatchRefusedError, match="batch 'first' is published with other files"):
-        ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=deleted), batch_id="first")
-    assert ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=deleted)).raw_rows == len(RAW) - 25
-    with pytest.raises(BatchRefusedError, match=rf"1 of the 3 snapshots .*--from-snapshot {last}"):
-        ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=start))
-    assert ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=deleted, to=last)).skipped
-    expired = f"array({start}, {second}, {deleted}, {last})"
-    log.append(RAW.slice(20, 5))
-    spark.sql(f"CALL lake.system.expire_snapshots(table => 'lake.raw.impressions', snapshot_ids => {expired})")
-    with pytest.raises(BatchRefusedError, match="they expired, or the table was rolled"):
-        ingest.run(spark, settings, SPEC, TableRange("raw.impressions"))
-    whole = ingest.run(spark, settings, SPEC, TableRange("raw.impressions", after=0))
-    assert (whole.accepted_rows, whole.duplicate_rows) == (5, whole.raw_rows - 5)
-    assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(RAW, SPEC))
