@@ -148,7 +148,7 @@ def _bring_in(lake: Lake, source: Files, batch_id: str | None, before: datetime)
         with steps.step("known", "Looking for the requests of the labels"):
             met = find_labelled(spec, _as_of(lake, base), settings.catalog.in_spark, told, late)
         head, report = _write(lake, table, branch, met, members=members_json(members), batch_id=batch.id)
-        waiting = met.missing(told)
+        waiting = met.missing(told).persist()
         lost = None if late is None else met.missing(late)
         with steps.step("keep", "Keeping what waits and what is held back"):
             count = waiting.count()
@@ -166,7 +166,7 @@ def _bring_in(lake: Lake, source: Files, batch_id: str | None, before: datetime)
         with steps.step("overdue", f"Taking out labels that have waited too long, {dropped:,} of them for nothing"):
             done = drop_overdue(spark, lake.catalog, spec, settings, lost=lost, before=before)
             dropped = dropped if done else 0
-    for frame in (rows, told, late, *met.cached):
+    for frame in (rows, told, late, waiting, *met.cached):
         if frame is not None:
             frame.unpersist()
     return replace(

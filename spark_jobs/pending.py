@@ -115,6 +115,9 @@ def write_pending(spec: DatasetSpec, waiting: DataFrame, raw: RawLog, table: str
     """Put the entries of a batch that wait into `table` (with its catalog), in place of any that it has there."""
     from pyspark.sql import functions as F
 
+    theirs = F.col("batch_id") == F.lit(batch_id)
+    if waiting.isEmpty() and waiting.sparkSession.table(table).where(theirs).isEmpty():
+        return
     columns = [F.col(f"`{c}`") for c in raw.raw.columns if c not in (FILE, ROW)]
     lines = raw.raw.select(FILE, ROW, F.to_json(F.struct(*columns), JSON).alias("raw"))
     told = waiting.join(lines, [FILE, ROW])
@@ -126,7 +129,7 @@ def write_pending(spec: DatasetSpec, waiting: DataFrame, raw: RawLog, table: str
         "waiting_since": F.current_timestamp(),
     }
     rows = told.select(*[own.get(f.name, F.col(f.name)).alias(f.name) for f in SCHEMA.fields])
-    rows.writeTo(table).option("check-nullability", "false").overwrite(F.col("batch_id") == F.lit(batch_id))
+    rows.writeTo(table).option("check-nullability", "false").overwrite(theirs)
 
 
 def overdue(
