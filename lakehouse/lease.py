@@ -28,7 +28,7 @@ from lakehouse.spec import DatasetSpec
 
 HOLDER = "reqlake.lease"
 SECONDS = 6 * 3600
-BESIDE = frozenset({"compact", "expire", "orphans", "retention", "backfill", "replay"})
+BESIDE = frozenset({"compact", "expire", "orphans", "retention", "column retention", "tags", "backfill", "replay"})
 """Jobs that ingest and merge run beside: each commits on what it read, and starts again where that was changed."""
 ATTEMPTS = 3
 
