@@ -166,6 +166,14 @@ class MaintenanceSettings(Section):
         return self
 
 
+class PriceSettings(Section):
+    """What a year costs in `reqlake report`; no price, no figure."""
+
+    per_gb_month: float | None = Field(None, ge=0, description="price of storing a GB for a month")
+    per_vcpu_hour: float | None = Field(None, ge=0, description="price of a vCPU for an hour")
+    reads_per_year: float = Field(365, ge=0, description="times a year that the whole table is read")
+
+
 class Settings(BaseSettings):
     """All settings of reqlake. `load_settings()` reads them; parts can be given by hand in tests and notebooks."""
 
@@ -181,6 +189,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     quality: QualitySettings = QualitySettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
+    prices: PriceSettings = PriceSettings()
     kernels: Literal["auto", "reference", "triton"] = "auto"
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lakehouse.report.console_layout import print_costs, print_layout
 from lakehouse.report.dedup import DedupReport
 from lakehouse.report.distribution import Distribution
 from lakehouse.report.units import change, size
@@ -33,6 +34,10 @@ def print_report(report: DedupReport, console: Console) -> None:
     console.print(_columns(report, kinds=wide))
     console.print(_distributions(report))
     console.print(_health(report))
+    if report.layout_advice is not None:
+        print_layout(report.layout_advice, console)
+    if report.costs is not None:
+        print_costs(report.costs, console)
 
 
 def _bar(value: int, largest: int, style: str, length: int) -> Text:

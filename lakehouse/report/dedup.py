@@ -20,9 +20,11 @@ from pyiceberg.table import Table
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import RawDataError
 from lakehouse.report.columns import ColumnBytes, pair_columns
+from lakehouse.report.cost import Costs, yearly_costs
 from lakehouse.report.distribution import Distribution, distribution
 from lakehouse.report.layouts import SETTINGS, rewrite, time_order, user_order
 from lakehouse.report.measure import Measured, measure
+from lakehouse.report.trials import LayoutAdvice, layout_advice
 from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
@@ -81,6 +83,8 @@ class DedupReport:
     neighbours: str
     seconds: float
     health: tuple[Advice, ...] = ()
+    layout_advice: LayoutAdvice | None = None
+    costs: Costs | None = None
 
     def layout(self, key: str) -> Layout:
         """One of `raw`, `time_order`, `flat_sorted`, `requests`."""
@@ -101,11 +105,13 @@ def dedup_report(
     scratch: Path | None = None,
     progress: Progress = lambda _: None,
     memory: int = MEMORY,
+    sample_bytes: int = 0,
 ) -> DedupReport:
     """Measure the raw log as it lies, in time order, sorted by user and request, and the request table.
 
     `raw_paths` are files, folders or patterns. `scratch` is where the two flat layouts are written for a moment (the
-    system's temporary folder by default). Raises RawDataError, TableMissingError, FormatError.
+    system's temporary folder by default). With `sample_bytes`, so much of the table is rewritten with other layouts,
+    for advice on them. Raises RawDataError, TableMissingError, FormatError.
     """
     started = time.perf_counter()
     table = open_request_table(open_catalog(settings), spec, settings)
@@ -134,6 +140,10 @@ def dedup_report(
             "requests", requests, sum(requests.decoded.values()), f"{', '.join(requests.codecs)}, one row a request"
         ),
     )
+    advice = None
+    if sample_bytes:
+        progress("rewriting a sample of the table with other layouts")
+        advice = layout_advice(table, spec.name, sum(requests.decoded.values()), sample_bytes=sample_bytes)
     snapshot = table.current_snapshot()
     return DedupReport(
         dataset=spec.name,
@@ -151,6 +161,11 @@ def dedup_report(
         neighbours=_neighbours(layouts),
         seconds=time.perf_counter() - started,
         health=advise(table, spec.name, settings.maintenance),
+        layout_advice=advice,
+        costs=yearly_costs(
+            {LABELS[key]: (m.file_bytes, m.decode_core_s) for key, m in (("raw", raw), ("requests", requests))},
+            settings.prices,
+        ),
     )
 
 

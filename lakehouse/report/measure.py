@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Measured:
     compressed: dict[str, int]
     decoded: dict[str, int] = field(default_factory=dict)
     codecs: tuple[str, ...] = ()
+    decode_core_s: float = 0.0
+    """Seconds of this process, all its threads together, in reading and decoding."""
 
 
 def measure(files: Iterable[tuple[str, int, Open]], *, decode: bool) -> Measured:
@@ -36,6 +39,7 @@ def measure(files: Iterable[tuple[str, int, Open]], *, decode: bool) -> Measured
     decoded: Counter[str] = Counter()
     codecs: set[str] = set()
     rows = count = size = 0
+    began = time.process_time()
     for name, length, open_file in files:
         try:
             with pq.ParquetFile(open_file()) as file:
@@ -47,7 +51,9 @@ def measure(files: Iterable[tuple[str, int, Open]], *, decode: bool) -> Measured
                             decoded.update(_leaf_bytes(column, values))
         except (pa.ArrowInvalid, OSError) as error:
             raise RawDataError(f"cannot read {name}: {error}. Is the file complete?") from error
-    return Measured(rows, count, size, dict(compressed), dict(decoded), tuple(sorted(codecs)))
+    return Measured(
+        rows, count, size, dict(compressed), dict(decoded), tuple(sorted(codecs)), time.process_time() - began
+    )
 
 
 def _read_footer(file: pq.ParquetFile, compressed: Counter[str], codecs: set[str]) -> None:

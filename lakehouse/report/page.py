@@ -11,6 +11,7 @@ from lakehouse.pages import write_page
 from lakehouse.report.charts import bars, histogram
 from lakehouse.report.dedup import DedupReport, Factor
 from lakehouse.report.distribution import Distribution
+from lakehouse.report.page_layout import cost_section, layout_section
 from lakehouse.report.units import change, size
 
 
@@ -47,6 +48,8 @@ def render(report: DedupReport) -> str:
         column_rows="\n".join(_column_rows(report)),
         distributions="\n".join(distributions),
         health=_health(report),
+        layout=layout_section(report.layout_advice),
+        cost=cost_section(report.costs),
         settings=escape(report.settings),
         snapshot=report.snapshot_id if report.snapshot_id is not None else "none yet",
         seconds=f"{report.seconds:.1f} s",
@@ -57,10 +60,10 @@ def _health(report: DedupReport) -> str:
     if not report.health:
         return '<p class="soft">Nothing to mend.</p>'
     rows = [
-        f'<tr><td>{escape(a.finding)}</td><td class="kind"><code>{escape(a.command)}</code></td></tr>'
+        f'<tr><td class="text">{escape(a.finding)}</td><td class="text"><code>{escape(a.command)}</code></td></tr>'
         for a in report.health
     ]
-    head = '<thead><tr><th scope="col">Finding</th><th scope="col" class="kind">Mended by</th></tr></thead>'
+    head = '<thead><tr><th scope="col">Finding</th><th scope="col" class="text">Mended by</th></tr></thead>'
     return f'<div class="scroll"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
 

@@ -29,3 +29,13 @@ def times(factor: float) -> str:
     if factor <= 0:
         return "–"
     return f"{factor:,.0f}×" if factor >= 99.5 else f"{factor:.1f}×"
+
+
+def milliseconds(seconds: float) -> str:
+    """`12.3 ms`, `1,234 ms`."""
+    return f"{seconds * 1000:,.{0 if seconds >= 0.1 else 1}f} ms"
+
+
+def money(value: float | None) -> str:
+    """Two decimals, under one three significant digits; `–` for none."""
+    return "–" if value is None else f"{value:,.2f}" if value >= 1 else f"{value:.3g}"
