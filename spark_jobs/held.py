@@ -17,7 +17,8 @@ from spark_jobs.checks import IMPRESSION
 from spark_jobs.files import RawFile
 from spark_jobs.label_batch import MEMBER as OF_LABELS
 from spark_jobs.quarantine import JSON
-from spark_jobs.raw import FILE, ROW, RawLog, log_of
+from spark_jobs.raw import RawLog, log_of
+from spark_jobs.scan import FILE, ROW
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -31,8 +31,8 @@ from spark_jobs.layout import order_writes
 from spark_jobs.merge import Known
 from spark_jobs.publish import drop_leftovers
 from spark_jobs.quarantine import SCHEMA, Condemned, ensure_quarantine
-from spark_jobs.raw import FILE
 from spark_jobs.report import IngestReport, Progress, Steps
+from spark_jobs.scan import FILE
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

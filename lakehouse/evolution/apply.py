@@ -21,6 +21,7 @@ from lakehouse.audit_branches import living_writers
 from lakehouse.catalog import catalog_errors
 from lakehouse.errors import EvolutionError
 from lakehouse.evolution.plan import Plan
+from lakehouse.evolution.restate import restated
 from lakehouse.lease import maintenance_lease
 from lakehouse.settings import Settings
 
@@ -54,6 +55,7 @@ def commit(plan: Plan, settings: Settings) -> None:
         if all(plan.schema.schema_id != s.schema_id for s in metadata.schemas):
             updates += (AddSchemaUpdate(schema_=plan.schema),)
         updates += (SetCurrentSchemaUpdate(schema_id=plan.schema.schema_id),)
+        updates += restated(table, plan.schema.schema_id)
     updates += (SetPropertiesUpdate(updates=dict(plan.properties)),)
     if plan.removed:
         updates += (RemovePropertiesUpdate(removals=list(plan.removed)),)
