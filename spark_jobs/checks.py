@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lakehouse.spec import DatasetSpec, Feature, FeatureType
-from spark_jobs.raw import LOSSY_REQUEST, LOSSY_ROW
+from spark_jobs.mapping import LOSSY_REQUEST, LOSSY_ROW
 
 if TYPE_CHECKING:
     from pyspark.sql import Column

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.spec import DatasetSpec
-from spark_jobs.raw import FILE, ROW
+from spark_jobs.scan import FILE, ROW
 from spark_jobs.verify_report import Difference, Kind
 from spark_jobs.verify_sides import KEY, Sides
 

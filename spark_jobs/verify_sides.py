@@ -11,7 +11,8 @@ from spark_jobs.direct import with_fingerprint
 from spark_jobs.fingerprint import fingerprint
 from spark_jobs.labels import label_columns
 from spark_jobs.quarantine import JSON
-from spark_jobs.raw import FILE, ROW, RawLog
+from spark_jobs.raw import RawLog
+from spark_jobs.scan import FILE, ROW
 from spark_jobs.verify_emptied import Emptied, hashable, without_emptied
 
 if TYPE_CHECKING:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import request_checks, verdict
 from spark_jobs.direct import HASH, with_fingerprint
+from spark_jobs.mapping import LOSSY_REQUEST
 from spark_jobs.narrow import ALL_ROWS, WINNER
-from spark_jobs.raw import FILE, LOSSY_REQUEST, ROW, RawLog
+from spark_jobs.raw import RawLog
+from spark_jobs.scan import FILE, ROW
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -10,7 +10,8 @@ import pytest
 
 from spark_jobs.direct import HASH, NEWEST, asking, file_id
 from spark_jobs.files import find_files
-from spark_jobs.raw import FILE, ROW, open_raw
+from spark_jobs.raw import open_raw
+from spark_jobs.scan import FILE, ROW
 from spark_jobs.worker import Piece
 from tests.support.datasets import SPECS, raw_log
 

@@ -17,7 +17,8 @@ from lakehouse.spec import DatasetSpec, parse_spec
 from spark_jobs import ingest
 from spark_jobs.direct import arrow
 from spark_jobs.files import find_files, find_ready
-from spark_jobs.raw import FILE, ROW, open_raw
+from spark_jobs.raw import open_raw
+from spark_jobs.scan import FILE, ROW
 from tests.spark_jobs.conftest import published, rows_of
 from tests.support.datasets import SPECS, raw_log, reference_requests
 

@@ -75,7 +75,7 @@ def test_two_strings_of_one_hash_in_a_batch_refuse_it(
     spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under a hash of one letter, that many ids share."""
-    monkeypatch.setattr("spark_jobs.raw._hashed", lambda text: F.ascii(text).cast("bigint"))
+    monkeypatch.setattr("spark_jobs.mapping.hashed_id", lambda text: F.ascii(text).cast("bigint"))
     with pytest.raises(
         BatchRefusedError, match=r"request_id: '\S+' and '\S+' have one hash, \d+, and would become one"
     ):

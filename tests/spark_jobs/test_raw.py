@@ -15,6 +15,7 @@ from lakehouse.spec import DatasetSpec, parse_spec
 from lakehouse.spec.match import mismatches
 from spark_jobs import raw
 from spark_jobs.files import RawFile
+from spark_jobs.mapping import mapping
 from spark_jobs.raw import read_raw
 
 pytestmark = pytest.mark.spark
@@ -169,7 +170,7 @@ def test_spec_check_and_the_job_accept_the_same_types(tmp_path: Path) -> None:
 def _reads(spec: DatasetSpec, file: RawFile) -> bool:
     try:
         raw._refuse_nanoseconds(file)
-        raw._columns(spec, [file], wide=True)
+        mapping(spec, [file], wide=True)
     except RawDataError:
         return False
     return True

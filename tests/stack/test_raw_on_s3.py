@@ -92,9 +92,9 @@ def test_half_written_files_wait_and_the_rest_is_named(server: Any, settings: Se
     wrong = settings.s3.model_copy(update={"access_key": "nobody"})
     with pytest.raises(RawDataError, match=r"cannot read s3://.*check the s3 settings"):
         find_files([place], wrong)
-    drafted = infer_spec(f"{place}/whole.parquet", "feed").spec
-    pq.write_table(RAW, tmp_path / "log.parquet")
-    assert drafted == infer_spec(tmp_path / "log.parquet", "feed").spec
+    put(server, "more/log.parquet", raw_log(SPEC))
+    pq.write_table(raw_log(SPEC), tmp_path / "log.parquet")
+    assert infer_spec(f"{place}/more", "feed").spec == infer_spec(tmp_path / "log.parquet", "feed").spec
 
 
 def test_avro_on_s3_needs_hadoops_s3a(server: Any, settings: Settings, tmp_path: Path) -> None:
