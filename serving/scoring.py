@@ -24,6 +24,7 @@ from feature_reader import Reader, RequestBatch
 from lakehouse.catalog import catalog_errors, ensure_namespace, open_catalog
 from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
+from lakehouse.tags import reading
 from serving.engine import Budget, Engine, Scores
 from serving.errors import ServingError
 from training.loop import EXPORT
@@ -100,17 +101,18 @@ def score(
     )
     job = Job(source, snapshot_id, engine.version, row_filter or "")
     target = ensure_scores_table(catalog, engine, settings)
-    for _ in range(ATTEMPTS):
-        done = target.properties.get(DONE + job.id)
-        if done is not None:
-            return ScoreReport(**json.loads(done) | {"skipped": True, "seconds": time.perf_counter() - began})
-        rows = ScoredRows(reader, engine, progress)
-        try:
-            with catalog_errors(settings):
-                return _commit(target, job, rows, began)
-        except CommitFailedException:  # another writer was first; it may even have done this job
-            target = target.refresh()
-            reader.epoch = 0
+    with reading(requests, "score", settings, snapshot_id=snapshot_id):
+        for _ in range(ATTEMPTS):
+            done = target.properties.get(DONE + job.id)
+            if done is not None:
+                return ScoreReport(**json.loads(done) | {"skipped": True, "seconds": time.perf_counter() - began})
+            rows = ScoredRows(reader, engine, progress)
+            try:
+                with catalog_errors(settings):
+                    return _commit(target, job, rows, began)
+            except CommitFailedException:  # another writer was first; it may even have done this job
+                target = target.refresh()
+                reader.epoch = 0
     raise ServingError(f"{'.'.join(target.name())}: {ATTEMPTS} commits lost against other writers; run it again")
 
 

@@ -86,7 +86,11 @@ def _listed(spark: SparkSession, name: str, values: Collection[int] | Collection
         view = f"reqlake_erased_{name}"
         spark.createDataFrame(pa.table({"value": pa.array(sorted(values))})).createOrReplaceTempView(view)
         return f"SELECT value FROM {view}"
-    return ", ".join(
-        str(v) if isinstance(v, int) else "'" + v.replace("\\", "\\\\").replace("'", "\\'") + "'"
-        for v in sorted(values)
-    )
+    return ", ".join(sorted(_literal(value) for value in values))
+
+
+def _literal(value: int | str) -> str:
+    if isinstance(value, int):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -22,7 +22,7 @@ from lakehouse.ledger import BATCH, Ledger
 from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
-from lakehouse.tags import drop_ended_leases
+from lakehouse.tags import READER, drop_ended_leases
 from lakehouse.upkeep.files import bare, referenced_by, remove, stored
 from lakehouse.upkeep.state import TableState, UpkeepReport
 from spark_jobs.report import Progress
@@ -59,6 +59,8 @@ def run(
         after = before if dry_run else TableState.of(table.refresh())
     did: tuple[str, ...] = (f"{len(gone)} snapshots expired, {files} files removed",) if gone else ()
     did += (f"{len(ended)} readers' leases ended",) if ended else ()
+    reading = _read_now(table)
+    did += (f"kept for {', '.join(reading)}",) if reading else ()
     return UpkeepReport("expire", spec.table(), before, after, did, dry_run, files, size, time.perf_counter() - started)
 
 
@@ -94,6 +96,13 @@ def expire(table: Table, gone: list[Snapshot], settings: Settings, *, dry_run: b
     table.refresh()
     unneeded -= referenced_by(table, table.metadata.snapshots)
     return remove(table.io, table.location(), unneeded), total
+
+
+def _read_now(table: Table) -> list[str]:
+    """Leases of readers that hold what main has left behind."""
+    main = table.metadata.current_snapshot_id
+    refs = table.metadata.refs.items()
+    return sorted(name for name, ref in refs if name.startswith(READER) and ref.snapshot_id != main)
 
 
 def _enter_batches(catalog: Catalog, spec: DatasetSpec, settings: Settings, table: Table) -> None:

@@ -3,6 +3,7 @@
 from lakehouse.tags.diff import TagDiff, diff_tags
 from lakehouse.tags.page import write_diff_page
 from lakehouse.tags.reader_lease import ReaderLease, drop_ended_leases, reader_lease
+from lakehouse.tags.reading import reading
 from lakehouse.tags.sets import (
     READER,
     Pinned,
@@ -26,6 +27,7 @@ __all__ = [
     "drop_tag",
     "list_tags",
     "reader_lease",
+    "reading",
     "successor",
     "tag_of",
     "write_diff_page",

@@ -30,7 +30,9 @@ class StoredFile:
 
 
 def bare(path: str) -> str:
-    """A path without its scheme: `/x`, or `bucket/key`."""
+    """A path without its scheme: `/x`, or `bucket/key`; one that is bare already stays as it is."""
+    if "://" not in path and not path.startswith(("/", "file:")):
+        return path
     scheme, netloc, rest = PyArrowFileIO.parse_location(path)
     return rest if scheme == "file" else rest if rest.startswith(f"{netloc}/") else f"{netloc}{rest}"
 

@@ -107,10 +107,12 @@ def bench(dataset: Positional[str], /, *, seconds: float = 2.0, batch_requests: 
     """
     from feature_reader import bench as measure
     from lakehouse.settings import load_settings
+    from lakehouse.tags import reading
     from reqlake.cli.dataset import open_table
     from reqlake.show.batches import show_bench
 
-    table = open_table(dataset, load_settings())
-    with working("reading"):
-        report = measure(table, seconds=seconds, batch_requests=batch_requests)
+    settings = load_settings()
+    table = open_table(dataset, settings)
+    with reading(table, "bench", settings) as snapshot, working("reading"):
+        report = measure(table, seconds=seconds, batch_requests=batch_requests, snapshot_id=snapshot)
     show_bench(out(), report)

@@ -49,6 +49,7 @@ def train(
         seed: Of the order, the weights and the dropout.
     """
     from lakehouse.settings import load_settings
+    from lakehouse.tags import reading
     from reqlake.cli.dataset import open_table, snapshot_of
     from reqlake.show.train import show_training
     from training.config import TrainConfig
@@ -57,6 +58,7 @@ def train(
     from training.loop import train as start
     from training.models import RankerConfig
     from training.progress import LiveProgress
+    from training.run import open_run
 
     settings = load_settings()
     if bool(dataset) == bool(resume):
@@ -66,14 +68,19 @@ def train(
             raise TrainingError("--tag is for a new run, and instead of --snapshot-id: give one of the two")
         snapshot_id = snapshot_of(dataset, tag, settings)
     sizes = {"width": width, "layers": layers, "heads": heads, "history_length": history_length}
-    given: dict[str, Any] = {"run": run, "snapshot_id": snapshot_id, "epochs": epochs, "batch_requests": batch_requests}
+    given: dict[str, Any] = {"run": run, "epochs": epochs, "batch_requests": batch_requests}
     given |= {"learning_rate": learning_rate, "history": history, "device": device, "seed": seed}
-    with LiveProgress(err()) as progress:
+    if resume is not None:
+        known = open_run(resume)
+        table, snapshot_id = open_table(known.config.table, settings), known.snapshot_id
+    else:
+        table = open_table(dataset, settings)
+    with reading(table, "train", settings, snapshot_id=snapshot_id) as snapshot, LiveProgress(err()) as progress:
         if resume is not None:
             report = go_on(resume, settings, progress)
         else:
-            table = ".".join(open_table(dataset, settings).name())
             model = RankerConfig(**{k: v for k, v in sizes.items() if v is not None})
-            config = TrainConfig(table=table, model=model, **{k: v for k, v in given.items() if v is not None})
+            chosen = {k: v for k, v in given.items() if v is not None}
+            config = TrainConfig(table=".".join(table.name()), snapshot_id=snapshot, model=model, **chosen)
             report = start(config, settings, progress)
     show_training(out(), report)
