@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from pyiceberg.table import Table
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from benchmarks.reader_data import flat_files, request_table
+from benchmarks.reader_data import flat_files, repeated, request_table
 from benchmarks.report import arguments, machine, publish
 from benchmarks.synthetic import Shape
 from feature_reader import Reader, ReadUnit
@@ -108,7 +108,7 @@ def reader(table: Table, **options: Any) -> Reader:
 
 
 def drain(batches: Any) -> int:
-    """Take every batch, keep none."""
+    """Take every batch, as a loop does that holds one until the next one comes."""
     return sum(batch.C for batch in batches)
 
 
@@ -275,18 +275,29 @@ def main() -> None:
 
 
 def memory(settings: Any, table: Table, quick: bool) -> dict[str, float]:
-    """Peak bytes of Arrow and numpy over the bound, at 1, 4 and 16 times the decoded table, and beside PyIceberg's."""
+    """Peak bytes of Arrow and numpy over the bound, of tables of several sizes and of slices; and beside PyIceberg's."""
+    group = 64 if quick else 1024
+    options: dict[str, Any] = {"batch_requests": group // 4}
     ours = reader(table)
     bound = 4 * max(u.decoded_bytes for u in ours.plan.units) + (16 << 20)
-    ratios = {"memory_over_pyiceberg": peak_memory(lambda: drain(reader(table, memory_bytes=bound)))}
+    ratios = {"memory_over_pyiceberg": peak_memory(lambda: drain(reader(table, memory_bytes=bound, **options)))}
     ratios["memory_over_pyiceberg"] /= peak_memory(lambda: pyiceberg(ours))
     worst = 0.0
     for times in (1, 4) if quick else (1, 4, 16):
         shape = Shape(requests=times * (256 if quick else 4096))
-        grown = request_table(settings, f"grown_{times}", shape, row_group=64 if quick else 1024)
+        grown = request_table(settings, f"grown_{times}", shape, row_group=group)
         limit = 4 * max(u.decoded_bytes for u in reader(grown).plan.units) + (16 << 20)
-        worst = max(worst, peak_memory(lambda: drain(reader(grown, memory_bytes=limit))) / limit)  # noqa: B023
-    return ratios | {"peak_over_bound": worst}
+        worst = max(worst, peak_memory(lambda: drain(reader(grown, memory_bytes=limit, **options))) / limit)  # noqa: B023
+    whole = Shape(requests=2048 if quick else 16_384)
+    one = request_table(settings, "one_group", whole, row_group=whole.requests, buckets=1, page_bytes=1 << 20)
+    limit = 24 << 20
+    options |= {"memory_bytes": limit, "batch_requests": 32}
+    sliced = max(peak_memory(lambda: drain(reader(one, shuffle=shuffle, **options))) for shuffle in (True, False))  # noqa: B023
+    ratios["group_over_sliced_bound"] = reader(one).plan.decoded_bytes / limit
+    large = repeated(grown, 2 if quick else 8)
+    ratios["large_table_gb"] = reader(large).plan.decoded_bytes / 1e9
+    ratios["large_table_peak_over_bound"] = peak_memory(lambda: drain(reader(large))) / BOUND
+    return ratios | {"peak_over_bound": worst, "sliced_peak_over_bound": sliced / limit}
 
 
 if __name__ == "__main__":

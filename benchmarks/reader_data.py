@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from pyiceberg.table import Table
 
 from benchmarks.synthetic import Shape, SyntheticLog, long_history_spec
-from lakehouse.catalog import open_catalog
+from lakehouse.catalog import local_path, open_catalog
 from lakehouse.schema import arrow_schema, ensure_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
@@ -35,6 +36,23 @@ def request_table(
     for start in range(0, shape.requests, step):
         part = _requests(log, order[start : start + step], spec)
         table.append(part.cast(table.schema().as_arrow()))
+    return table.refresh()
+
+
+def repeated(table: Table, times: int) -> Table:
+    """The table with each of its files there `times` times: a large one, at the cost of a small one on the disk."""
+    copies = []
+    for task in table.scan().plan_files():
+        path = local_path(task.file.file_path)
+        for i in range(1, times):
+            link = path.with_name(f"{path.stem}-{i}.parquet")
+            link.hardlink_to(path)
+            file = copy.deepcopy(task.file)
+            file[1] = f"file://{link}"
+            copies.append(file)
+    with table.transaction() as change, change.update_snapshot().fast_append() as append:
+        for file in copies:
+            append.append_data_file(file)
     return table.refresh()
 
 
