@@ -32,11 +32,11 @@ from spark_jobs.sources import TableRange
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming import StreamingQuery
+    from pyspark.sql.streaming.query import StreamingQuery
 
 WAITING = "waiting.json"
 FOUND = "path STRING, modificationTime TIMESTAMP, length LONG, content BINARY"
-TICK = 1.0  # seconds between looks at whether the stream still runs
+TICK = 1  # seconds between looks at whether the stream still runs
 
 
 @dataclass
