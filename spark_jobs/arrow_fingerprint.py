@@ -51,6 +51,21 @@ def conform(array: pa.Array, column: Wide) -> pa.Array:
     return array.cast(pa.list_(wanted) if column.listed else wanted)
 
 
+def without_negative_zeros(array: pa.Array) -> pa.Array:
+    """A conformed column with `0.0` for `-0.0`: rows of one fingerprint hold the same values."""
+    child = array.values if pa.types.is_list(array.type) else array
+    if not pa.types.is_floating(child.type):
+        return array
+    values = child.to_numpy(zero_copy_only=False)
+    if not np.any((values == 0) & np.signbit(values)):
+        return array
+    plain = pc.add(child, pa.scalar(0.0, child.type))
+    if child is array:
+        return plain
+    offsets = pa.array(array.offsets.to_numpy(), pa.int32(), mask=np.append(array.is_null().to_numpy(False), False))
+    return pa.ListArray.from_arrays(offsets, plain)
+
+
 def column_words(array: pa.Array, column: Wide) -> tuple[np.ndarray, np.ndarray]:
     """Flags uint8 [n] and words uint64 [n] of a conformed column."""
     flags = array.is_null().to_numpy(zero_copy_only=False).astype(np.uint8)

@@ -240,11 +240,14 @@ def _laid_out(spec: DatasetSpec, how: Grouping, groups: DataFrame) -> DataFrame:
     """Candidates in position order as parallel lists, and the row that supplies the request's features."""
     from pyspark.sql import functions as F
 
-    preference = _preference(spec, how)
-    ranked = F.transform(
-        "c", lambda x: F.struct(*[x[n] for n in dict.fromkeys((*preference, "_rank", "_file_id", "_row_number"))])
-    )
+    lies = ("_file_id", "_row_number")
+    fields = dict.fromkeys((*_preference(spec, how), "_rank", *lies))
+    ranked = F.transform("c", lambda x: F.struct(*[x[n] for n in fields]))
     best = F.array_min(ranked) if spec.conflict == "first" else F.array_max(ranked)
+    winner = F.col("_best")
+    if spec.conflict == "split":
+        # All rows of a variant agree: a stored one costs nothing, and the first rows of all lie in few row groups.
+        winner = F.array_min(F.transform("c", lambda x: F.struct(_raw(x), *[x[n] for n in lies])))
     by_place = F.sort_array(F.transform("kept", lambda x: F.struct(*[x[n] for n in how.place], x.alias("row"))))
     placed = groups.withColumn("kept", by_place).withColumn("_best", best)
     lists = {name: F.col(f"kept.row.{name}") for name in row_columns(spec) if name not in ("request_ts", "row_version")}
@@ -263,8 +266,8 @@ def _laid_out(spec: DatasetSpec, how: Grouping, groups: DataFrame) -> DataFrame:
         "request_ts",
         "request_hash",
         *[column.alias(name) for name, column in (scalars | lists).items()],
-        F.col("_best._file_id").alias(WINNER[0]),
-        F.col("_best._row_number").alias(WINNER[1]),
+        winner["_file_id"].alias(WINNER[0]),
+        winner["_row_number"].alias(WINNER[1]),
         F.col("c._file_id").alias(ALL_ROWS[0]),
         F.col("c._row_number").alias(ALL_ROWS[1]),
         "_late",

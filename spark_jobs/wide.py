@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lakehouse.spec import DatasetSpec
+from lakehouse.spec import DatasetSpec, FeatureType
 from spark_jobs.checks import request_checks, verdict
 from spark_jobs.direct import HASH, with_fingerprint
 from spark_jobs.mapping import LOSSY_REQUEST
@@ -17,7 +17,7 @@ from spark_jobs.raw import RawLog
 from spark_jobs.scan import FILE, ROW
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 BROADCAST_GROUPS = 32 << 20  # bytes, as cached, of whole groups that go to every task
 BROADCAST_WINNERS = 20_000_000  # groups whose two-number winners do (half a GB)
@@ -41,6 +41,8 @@ def complete_requests(
     rows = log.taken(groups.select(*WINNER), supplied) if taken else log.typed
     place = (F.xxhash64(FILE).alias(WINNER[0]), F.col(ROW).alias(WINNER[1]))
     unhashed = spec.conflict == "split" and not hashed
+    if not taken:
+        rows = _without_negative_zeros(spec, rows)
     wide = rows.select(*supplied, LOSSY_REQUEST, *place, *([HASH] if taken else []))
     narrow = groups.select(*own, *WINNER)
     if taken and size > BROADCAST_GROUPS:
@@ -56,6 +58,18 @@ def complete_requests(
     elif unhashed:
         joined = with_fingerprint(joined, {c.name: c for c in spec.columns("request", "sequence")}, "request_hash")
     return joined.select(*names, *WINNER, verdict(request_checks(spec)).alias("_fault"))
+
+
+def _without_negative_zeros(spec: DatasetSpec, rows: DataFrame) -> DataFrame:
+    """`0.0` for `-0.0` in request features, as spark_jobs/arrow_fingerprint.py has it."""
+    from pyspark.sql import functions as F
+
+    def plain(name: str, kind: FeatureType) -> Column:
+        zero = F.lit(0.0).cast(kind.element)
+        return F.col(name) + zero if kind.shape == "scalar" else F.transform(name, lambda x: x + zero)
+
+    floats = {c.name: c.type for c in spec.columns("request", "sequence") if c.type.is_float}
+    return rows.withColumns({name: plain(name, kind) for name, kind in floats.items()})
 
 
 def rows_of(groups: DataFrame) -> DataFrame:

@@ -17,7 +17,14 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from spark_jobs import arrow_fingerprint
-from spark_jobs.arrow_fingerprint import Wide, column_words, conform, newest_events, row_fingerprints
+from spark_jobs.arrow_fingerprint import (
+    Wide,
+    column_words,
+    conform,
+    newest_events,
+    row_fingerprints,
+    without_negative_zeros,
+)
 
 SLICE = 8192  # rows that are decoded at a time, at most
 Batches = Iterable[pa.RecordBatch]
@@ -106,7 +113,8 @@ def take_pieces(
                 some = mine[start : start + 1024]
                 places = pa.array(some - first)
                 columns: dict[str, pa.Array] = {f.name: whole(table, f.name).take(places) for f in narrow}
-                typed = {n: conform(whole(table, c.raw).take(places), c) for n, c in wide.items()}
+                found = {n: conform(whole(table, c.raw).take(places), c) for n, c in wide.items()}
+                typed = {n: without_negative_zeros(array) for n, array in found.items()}
                 columns |= typed
                 columns[where["file"]] = pa.repeat(piece.name, len(some))
                 columns[where["row"]] = pa.array(some)

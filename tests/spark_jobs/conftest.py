@@ -14,6 +14,7 @@ from lakehouse.catalog import open_catalog
 from lakehouse.settings import Settings, load_settings
 from lakehouse.spec import DatasetSpec
 from spark_jobs.session import build_session
+from tests.support.quick import MASTER, QUICK
 
 HASHES = {"request_hash", "request_rank", "candidate_rank", "request_version", "candidate_version"}
 
@@ -25,15 +26,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for warning in ("pytest.PytestUnraisableExceptionWarning", "ResourceWarning"):
                 item.add_marker(pytest.mark.filterwarnings(f"ignore:.*unclosed.*socket.*:{warning}"))
                 item.add_marker(pytest.mark.filterwarnings(f"ignore:.*socket.socket.*:{warning}"))
-
-
-# On small logs, compiling takes longer than what is compiled: half of the time of these tests. Those of the demo, of
-# the docs and of spark-submit run compiled plans.
-QUICK = {
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-}
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +41,7 @@ def embedded(folder: Path) -> Settings:
     """An embedded lake in a folder, for a small JVM."""
     return load_settings(
         home=folder / "lake",
-        spark={"master": "local[2]", "driver_memory": "1g", "shuffle_partitions": 2, "conf": QUICK},
+        spark={"master": MASTER, "driver_memory": "1g", "shuffle_partitions": 2, "conf": QUICK},
         ingest={"max_bad_share": 1.0},
     )
 

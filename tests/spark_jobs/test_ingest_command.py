@@ -19,6 +19,7 @@ from spark_jobs.java import find_java
 from spark_jobs.session import session_conf
 from tests.spark_jobs.conftest import published, rows_of
 from tests.support.datasets import SPECS, raw_log, reference_requests
+from tests.support.quick import QUICK
 
 pytestmark = pytest.mark.spark
 SPEC = SPECS["feed"]
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 def submit(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The job in a process of its own, as a cluster's scheduler starts it: the session is spark-submit's."""
-    compiled = {k: v for k, v in session_conf(settings).items() if "codegen" not in k}
+    compiled = {k: v for k, v in session_conf(settings).items() if k not in QUICK}
     conf = [part for key, value in compiled.items() for part in ("--conf", f"{key}={value}")]
     command = [str(Path(sys.executable).with_name("spark-submit")), *conf, "spark_jobs/ingest.py", *arguments]
     python = {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}

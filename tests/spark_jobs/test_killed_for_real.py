@@ -37,7 +37,13 @@ ingest.run(build_session(settings), settings, SPECS["feed"], [raw], progress=die
 """
 
 
-@pytest.mark.parametrize("step", ["Validating", "Entering the batch"], ids=["before publishing", "after publishing"])
+STEPS = [
+    pytest.param("Validating", id="before publishing", marks=pytest.mark.exhaustive),
+    pytest.param("Entering the batch", id="after publishing"),
+]
+
+
+@pytest.mark.parametrize("step", STEPS)
 def test_a_killed_merge_is_made_good_by_the_next_run(
     step: str, spark: Any, settings: Settings, write: Any, tmp_path: Path
 ) -> None:

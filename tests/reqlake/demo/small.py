@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from reqlake.demo.summary import Summary
+from tests.support.quick import MASTER, QUICK
 
 # A process of its own, as the command is: its Spark ends with it, and the suite's session is left alone.
 CODE = """
@@ -39,7 +40,8 @@ class SmallDemo:
 def small_demo(folder: Path) -> SmallDemo:
     """Run the demo below `folder`, the first time that it is asked for; a test session names one folder only."""
     folder.mkdir()
-    environment = os.environ | {"REQLAKE_SPARK__SHUFFLE_PARTITIONS": "2"}
+    spark = {"SHUFFLE_PARTITIONS": "2", "MASTER": MASTER, "CONF": json.dumps(QUICK)}
+    environment = os.environ | {f"REQLAKE_SPARK__{name}": value for name, value in spark.items()}
     done = subprocess.run(
         [sys.executable, "-c", CODE], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
