@@ -275,7 +275,7 @@ def main() -> None:
 
 
 def memory(settings: Any, table: Table, quick: bool) -> dict[str, float]:
-    """Peak bytes of Arrow and numpy over the bound, of tables of several sizes and of slices; and beside PyIceberg's."""
+    """Peak bytes of Arrow and numpy over the bound, of tables of three sizes and of slices; and beside PyIceberg's."""
     group = 64 if quick else 1024
     options: dict[str, Any] = {"batch_requests": group // 4}
     ours = reader(table)
