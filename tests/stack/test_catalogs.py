@@ -14,14 +14,18 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from lakehouse import sql
 from lakehouse.catalog import open_catalog, spark_catalog_conf
-from lakehouse.schema import open_request_table
+from lakehouse.schema import open_request_table, partition_spec
 from lakehouse.settings import Settings, TrinoSettings, load_settings
+from lakehouse.spec import Partition
 from lakehouse.stack.config import merge_settings
 from lakehouse.stack.state import Stack
+from lakehouse.upkeep.relayout import begin, with_layout
+from lakehouse.upkeep.swap import drop_whole, swap
 from tests.stack.glue import mock_glue
 from tests.stack.rest_catalog import rest_catalog
 from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
@@ -72,6 +76,28 @@ def test_a_request_table_comes_back_as_it_was_written(catalog_settings: Settings
     assert sorted(map(repr, zip(*flat.to_pydict().values(), strict=True))) == sorted(map(repr, pairs))
     (scan,) = sql.explain(embedded, f"SELECT 1 FROM {name}_requests WHERE user_id = {wanted['user_id'][0]}").scans
     assert 0 < scan.files < scan.files_in_all
+
+
+def test_two_tables_trade_places(catalog_settings: Settings) -> None:
+    """At once in a SQL catalog, by renames in the others; not at all where one of them has moved on."""
+    spec, catalog = SPECS["feed"].model_copy(update={"name": "traded"}), open_catalog(catalog_settings)
+    requests = reference_requests(raw_log(SPECS["feed"], users=2), spec)
+    old = write_request_table(catalog_settings, spec, requests, files=1)
+    wanted, name = with_layout(spec, Partition(grain="none", buckets=3)), spec.table()
+    stale = begin(old, wanted, f"{name}_anew", catalog_settings)
+    new = catalog.load_table(f"{name}_anew")
+    new.append(old.scan().to_arrow().cast(new.schema().as_arrow()))
+    with pytest.raises(CommitFailedException):
+        swap(catalog, old, stale, f"{name}_before", catalog_settings)
+    assert catalog.load_table(name).metadata.table_uuid == old.metadata.table_uuid
+    swap(catalog, old, new.refresh(), f"{name}_before", catalog_settings)
+    there = open_request_table(catalog, spec, catalog_settings)
+    assert rows(there.scan().to_arrow().sort_by("request_id")) == rows(old.scan().to_arrow().sort_by("request_id"))
+    assert there.spec() == partition_spec(wanted, there.schema())
+    swap(catalog, there, catalog.load_table(f"{name}_before"), f"{name}_before", catalog_settings)
+    assert catalog.load_table(name).metadata.table_uuid == old.metadata.table_uuid
+    assert drop_whole(catalog, f"{name}_before", catalog_settings) > 0
+    assert not catalog.table_exists(f"{name}_before")
 
 
 def rows(table: pa.Table) -> list[dict]:
