@@ -45,6 +45,7 @@ def ingest(
         every: With --stream, seconds between two looks.
         checkpoint: With --stream, the folder that remembers what was found; else one in the lake's home.
     """
+    from lakehouse.errors import RawDataError
     from lakehouse.settings import load_settings
     from lakehouse.spec import load_spec
     from reqlake.show.ingest import live_steps, show_ingest
@@ -56,6 +57,10 @@ def ingest(
         _ingest_labels(spec, raw, batch_id, alone=not (table or stream))
         return
     source = source_of(raw, table, from_snapshot, to_snapshot)
+    if stream and not (batch_id is from_snapshot is to_snapshot is None):
+        raise RawDataError("--batch-id, --from-snapshot and --to-snapshot are of one batch: a stream goes on by itself")
+    if once and not stream:
+        raise RawDataError("--once says that a --stream stops when it has taken what is there")
     settings, dataset = load_settings(), load_spec(spec)
     with live_steps(err()) as step:
         step("Starting Spark")
