@@ -72,7 +72,7 @@ def cost_section(costs: Costs | None) -> str:
     if costs is None:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(row.label)}</td><td>{size(row.file_bytes)}</td><td>{row.decode_core_s:.1f} s</td>"
+        f"<tr><td>{escape(row.label)}</td><td>{size(row.file_bytes)}</td><td>{milliseconds(row.decode_core_s)}</td>"
         f"<td>{money(row.storage)}</td><td>{money(row.reading)}</td><td>{money(row.together)}</td></tr>"
         for row in costs.rows
     )

@@ -28,6 +28,8 @@ SHORT = 1 << 10
 """Bytes of a dictionary from which a column is written plain (docs/decisions/0001-file-layout.md)."""
 WORTH = 0.03
 """Share of bytes below which a change is not worth a rewrite of the table."""
+NOISE = 0.002
+"""Seconds that decode times differ by chance."""
 SLOWER = 1.25
 """How many times as long a smaller layout may take to decode before it is not recommended."""
 FLAT_ENCODINGS = ("plain", "dictionary", "byte stream split")
@@ -181,7 +183,7 @@ def _column_trials(sample: pa.Table, now: dict[str, Any]) -> Iterator[ColumnTria
 def best_encoding(tried: list[tuple[str, int, float]]) -> str:
     """The smallest that decodes within 1.25 times of the fastest; plain where that saves less than 3 %."""
     fastest = min(seconds for _, _, seconds in tried)
-    fast = [t for t in tried if t[2] <= fastest * SLOWER] or tried
+    fast = [t for t in tried if t[2] <= max(fastest * SLOWER, fastest + NOISE)]
     name, least, _ = min(fast, key=lambda t: t[1])
     plain = next(t for t in tried if t[0] == "plain")
     return name if plain not in fast or least < plain[1] * (1 - WORTH) else "plain"
@@ -219,7 +221,9 @@ def bucket_advice(table: Table, dataset: str, decoded_bytes: int) -> Recommendat
         why = f"{told}, and above {size(MOST_FILE)} one reader waits for one file"
     else:
         return Recommendation("buckets", f"{told}: leave it", "")
-    return Recommendation("buckets", f"{why}: {wanted} buckets", f"reqlake rebucket {dataset} --buckets {wanted}")
+    return Recommendation(
+        "buckets", f"{why}: {wanted} bucket{'s' * (wanted > 1)}", f"reqlake rebucket {dataset} --buckets {wanted}"
+    )
 
 
 def _properties(trials: tuple[Trial, ...], columns: tuple[ColumnTrial, ...], dataset: str) -> Iterator[Recommendation]:
@@ -230,7 +234,7 @@ def _properties(trials: tuple[Trial, ...], columns: tuple[ColumnTrial, ...], dat
         ("dictionary", "write.parquet.dict-size-bytes"),
     ):
         tried = [t for t in trials if t.what == what]
-        fast = [t for t in tried if t.decode_s <= base.decode_s * SLOWER]
+        fast = [t for t in tried if t.decode_s <= max(base.decode_s * SLOWER, base.decode_s + NOISE)]
         best = min(fast, key=lambda t: t.file_bytes, default=None)
         if best is None or best.now or best.file_bytes > base.file_bytes * (1 - WORTH):
             yield Recommendation(what, f"leave it: nothing that decodes as fast saves {WORTH:.0%}", "")

@@ -78,6 +78,7 @@ def _bins(drift: Drift) -> str:
     places = [('x="0"', 0), (f'x="{WIDTH}" text-anchor="end"', 1)]
     for name, (place, _) in zip(names, places, strict=False):
         parts.append(f'<text {place} y="{HEIGHT - 6}">{escape(name[:24])}</text>')
+    parts.append(f'<text x="{WIDTH / 2}" text-anchor="middle" y="{HEIGHT - 6}">highest bar {most:.0%}</text>')
     told = "; ".join(f"{n}: {p:.1%} to {q:.1%}" for n, p, q in drift.bins)
     return (
         f'<svg role="img" aria-label="{escape(told, quote=True)}" viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
