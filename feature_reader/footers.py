@@ -2,13 +2,15 @@
 
 A plan reads every footer. Building pyarrow's reader costs 0.2 ms a file, and its threads fight for the GIL; the
 footer's bytes alone, made into `FileMetaData` by the function that unpickles it, cost 0.08. What follows from the
-schema (columns by field id, strings, leaves) is kept and taken again for each file that carries the same one.
+schema (columns by field id, strings, leaves) is kept and taken again for each file whose footer begins with the same
+schema, byte for byte.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,12 +18,11 @@ from pyiceberg.table.name_mapping import NameMapping
 
 from feature_reader.errors import UnsupportedError
 from feature_reader.storage import Storage
+from feature_reader.thrift import schema_end
 
 TAIL = 32 << 10  # bytes of a file's end that are read at once: the footers of some hundred column chunks
 SCHEMAS_KEPT = 8
 FIELD_ID = b"PARQUET:field_id"
-NAMES = (b"ARROW:schema", b"iceberg.schema")
-"""Where writers repeat the whole schema: `ParquetSchema.equals` compares leaves and does not see a list's own name."""
 
 
 @dataclass(frozen=True)
@@ -42,31 +43,41 @@ class Footers:
 
     def __init__(self, storage: Storage, mapping: NameMapping | None) -> None:
         self._storage, self._mapping = storage, mapping
-        self._known: list[Footer] = []
+        self._known: list[tuple[bytes, Footer]] = []
+        """Footers of other schemas, each with the bytes of its schema."""
+        self._parse: Callable[[pa.Buffer], pq.FileMetaData]
+        """How pyarrow makes metadata of a footer's bytes: the function that unpickles it."""
         self._lock = threading.Lock()
 
     def read(self, path: str) -> Footer:
         """A file's footer. Raises UnsupportedError for a file without field ids; what reading raises, as it comes."""
-        if self._known and (metadata := self._quick(path)) is not None:
-            for known in self._known:
-                if _same_schema(known.metadata, metadata):
-                    return replace(known, metadata=metadata)
+        raw = self._raw(path) if self._known else None
+        if raw is not None:
+            for schema, known in self._known:
+                if raw.startswith(schema):
+                    metadata = self._parsed(raw)
+                    if metadata is not None:
+                        return Footer(metadata, known.present, known.strings, known.leaves)
         found = self._whole(path)
-        with self._lock:
-            self._known = [found, *self._known][:SCHEMAS_KEPT]
+        self._parse, (pickled,) = found.metadata.__reduce__()  # writes the footer: for the first of a schema alone
+        written = bytes(pickled) if raw is None else raw
+        if end := schema_end(written):
+            with self._lock:
+                self._known = [(written[:end], found), *self._known][:SCHEMAS_KEPT]
         return found
 
-    def _quick(self, path: str) -> pq.FileMetaData | None:
-        """The metadata from the file's last bytes; None where only the slow way can tell what is wrong."""
-        with self._storage.new_input(path).open() as source:
-            size = source.size()  # type: ignore[attr-defined]
-            tail = source.read_at(min(TAIL, size), max(0, size - TAIL))  # type: ignore[attr-defined]
+    def _raw(self, path: str) -> bytes | None:
+        """The footer as it lies in the file; None where only the slow way can tell what is wrong."""
+        tail = self._storage.tail(path, TAIL)
         length = int.from_bytes(tail[-8:-4], "little")
         if tail[-4:] != b"PAR1" or length + 8 > len(tail):
             return None
-        unpickle = self._known[0].metadata.__reduce__()[0]
+        return tail[-8 - length : -8]
+
+    def _parsed(self, raw: bytes) -> pq.FileMetaData | None:
+        """A footer's bytes as metadata; None if they are damaged."""
         try:
-            return unpickle(pa.py_buffer(tail[-8 - length : -8]))
+            return self._parse(pa.py_buffer(raw))
         except (OSError, pa.ArrowException):
             return None
 
@@ -95,13 +106,3 @@ class Footers:
             if column.logical_type.type == "STRING":
                 strings.append(column.path)
         return Footer(metadata, present, tuple(strings), leaves)
-
-
-def _same_schema(a: pq.FileMetaData, b: pq.FileMetaData) -> bool:
-    """Whether two files have the same columns, names and field ids."""
-    if not a.schema.equals(b.schema):
-        return False
-    named, other = a.metadata or {}, b.metadata or {}
-    if any(name in named for name in NAMES):
-        return all(named.get(name) == other.get(name) for name in NAMES)
-    return bool(a.schema.to_arrow_schema().equals(b.schema.to_arrow_schema(), check_metadata=True))

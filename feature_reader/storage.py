@@ -5,6 +5,7 @@ What reading raises in the end becomes one DataFileError that names the file and
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import pyarrow as pa
 from pyiceberg.catalog.noop import NoopCatalog
 from pyiceberg.io import FileIO, InputFile, load_file_io
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -53,6 +55,15 @@ class Storage:
         """A file, to be opened with the credentials in use."""
         return self._io.new_input(path)
 
+    def tail(self, path: str, size: int) -> bytes:
+        """The last bytes of a file, at most `size`."""
+        if path.startswith("file:///") and isinstance(self._io, PyArrowFileIO):
+            return _local_tail(path.removeprefix("file://"), size)
+        with self._io.new_input(path).open() as source:
+            end = source.seek(0, os.SEEK_END)
+            source.seek(max(0, end - size))
+            return source.read(size)
+
     def retried(self, read: Callable[[], T]) -> T:
         """The result of `read`, tried again where that may help; each try has to open its files anew."""
         used = self._io
@@ -75,6 +86,15 @@ class Storage:
             else:
                 self._io = self._table.catalog.load_table(self._table.name()).io
             return True
+
+
+def _local_tail(path: str, size: int) -> bytes:
+    """The same of a local file, in half of the time: a plan reads thousands."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(file, size, max(0, os.fstat(file).st_size - size))
+    finally:
+        os.close(file)
 
 
 def _with_io(table: Table, io: FileIO, catalog: Any) -> Table:
