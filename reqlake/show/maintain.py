@@ -50,7 +50,7 @@ def show_upkeep(console: Console, reports: list[UpkeepReport]) -> None:
         would = "would: " if r.dry_run else ""
         console.print(f"[bold]{r.job}[/bold] {r.table}: {would}{'; '.join(r.did)} [dim]{r.seconds:.1f} s[/dim]")
         if r.removed_files:
-            verb = "replaces" if r.job == "compact" else "removes"
+            verb = "replaces" if r.job in ("compact", "column retention") else "removes"
             console.print(f"  {verb} {r.removed_files:,} files, {size(r.removed_bytes)}")
         if r.before != r.after:
             table = Table(box=None, pad_edge=False, header_style="dim")
