@@ -32,6 +32,7 @@ from lakehouse.upkeep.squash import is_squashed, squash
 from lakehouse.upkeep.state import TableState
 from lakehouse.upkeep.wanted import Wanted
 from spark_jobs import expire
+from spark_jobs.erase_buried import buried, files_anew, unearth
 from spark_jobs.erase_plan import tables_of
 from spark_jobs.erase_proof import prove
 from spark_jobs.erase_reach import checkpoints, logs, raw_logs
@@ -167,17 +168,19 @@ def _ask(tables: list[Table], erasing: Erasing, *, yes: bool) -> None:
         )
 
 
-def _holds(table: Table, erasing: Erasing, snapshot_id: int) -> int:
-    return rows_held(table, erasing.wanted, snapshot_id)
+def _holds(table: Table, erasing: Erasing, snapshot_id: int) -> bool:
+    """Whether rows of the users can be read in a snapshot, or lie deleted in its files."""
+    wanted = erasing.wanted
+    return bool(rows_held(table, wanted, snapshot_id)) or bool(buried(table, wanted, snapshot_id))
 
 
 def erase_from(table: Table, erasing: Erasing, tags: Tags) -> ErasedTable:
     """Every step on one table; what its current state lost."""
     before, rows, current = TableState.of(table), 0, table.current_snapshot()
     if current is not None:
-        rows = _holds(table, erasing, current.snapshot_id)
-        if rows:
-            delete_rows(table, erasing, erasing.in_spark(table))
+        rows = rows_held(table, erasing.wanted, current.snapshot_id)
+        if rows or _holds(table, erasing, current.snapshot_id):
+            delete_rows(table, erasing, erasing.in_spark(table), current.snapshot_id)
     _clean_refs(table.refresh(), erasing, tags)
     current = table.refresh().current_snapshot()
     if current is not None and not is_squashed(table, "main"):
@@ -192,17 +195,20 @@ def erase_from(table: Table, erasing: Erasing, tags: Tags) -> ErasedTable:
     return ErasedTable(name, rows, before.files, after.files, before.file_bytes, after.file_bytes)
 
 
-def delete_rows(table: Table, erasing: Erasing, target: str) -> None:
+def delete_rows(table: Table, erasing: Erasing, target: str, snapshot_id: int) -> None:
     """Delete the users' rows from a table or one of its branches, rewriting the files that hold them, in order."""
+    spark, theirs = erasing.spark, conditions(erasing.spark, table, erasing.wanted)
     names = {f.name for f in table.schema().fields}
     if {"user_id", "request_id", "request_hash", "item_id"} <= names and "reqlake.spec" in table.properties:
         order_writes(erasing.spark, table, erasing.in_spark(table))
-    erasing.spark.conf.set(DISTRIBUTION, "none")  # by default what is left of a file is shuffled to its partition
+    unearth(spark, table, target, buried(table, erasing.wanted, snapshot_id), theirs)
+    spark.conf.set(DISTRIBUTION, "none")  # by default what is left of a file is shuffled to its partition
     try:
-        for condition in conditions(erasing.spark, table, erasing.wanted):
-            erasing.spark.sql(f"DELETE FROM {target} WHERE {condition}")
+        with files_anew(spark, table.refresh(), erasing.in_spark(table)):
+            for condition in theirs:
+                spark.sql(f"DELETE FROM {target} WHERE {condition}")
     finally:
-        erasing.spark.conf.unset(DISTRIBUTION)
+        spark.conf.unset(DISTRIBUTION)
 
 
 def _clean_refs(table: Table, erasing: Erasing, tags: Tags) -> None:
@@ -244,7 +250,7 @@ def _rebuild(table: Table, name: str, snapshot_id: int, erasing: Erasing) -> Non
     old = table.snapshot_by_id(snapshot_id)
     target, branch = erasing.in_spark(table), f"erase_{re.sub('[^A-Za-z0-9]', '_', name)}"
     erasing.spark.sql(f"ALTER TABLE {target} CREATE OR REPLACE BRANCH `{branch}` AS OF VERSION {snapshot_id}")
-    delete_rows(table.refresh(), erasing, f"{target}.`branch_{branch}`")
+    delete_rows(table.refresh(), erasing, f"{target}.`branch_{branch}`", snapshot_id)
     properties = retag_properties(table.refresh(), name, replaced=snapshot_id)
     schema_id = old.schema_id if old is not None else None
     squash(table, branch, erasing.settings, tag=name, schema_id=schema_id, properties=properties)

@@ -33,12 +33,13 @@ from tests.spark_jobs.test_expire import Killed, die, lying
 from tests.support.datasets import SPECS, raw_log, reference_requests, string_id, write_request_table
 
 pytestmark = pytest.mark.spark
+KEYS = ("user_id", "request_id")
 STEPS = ["_ask", "delete_rows", "_clean_refs", "_rebuild", "squash", "clear", "prove", "write_report"]
 
 
-def loaded(spark: Any, settings: Settings, name: str) -> tuple[Any, list[Any]]:
+def loaded(spark: Any, settings: Settings, name: str, spec: DatasetSpec | None = None) -> tuple[Any, list[Any]]:
     """A table of two batches with a tag on each, a quarantine, a ledger and a branch; and its users, as raw."""
-    spec = SPECS[name]
+    spec = spec or SPECS[name]
     raw, user = raw_log(spec, users=6, fanout=3, history=6), spec.keys.user_id.column
     users = sorted(set(raw[user].to_pylist()), key=str)
     catalog = open_catalog(settings)
@@ -179,6 +180,25 @@ def test_what_cannot_be_removed_fails_the_proof_by_name(spark: Any, settings: Se
     again, _ = erase.run(spark, settings, spec, victims, yes=True)  # it knows from the first run what to look for
     assert (again.proved, stays.exists(), kept.exists()) == (True, False, False)
     assert (again.requests, again.shared_requests, again.histories, again.shared_histories) == (2, 1, 1, 1)
+
+
+def test_rows_that_were_deleted_by_position_are_not_left_in_their_files(spark: Any, settings: Settings) -> None:
+    """As a late merge leaves them: of one user a request, of the other every one, in a set and in the table."""
+    spec = SPECS["feed"].model_copy(update={"partition": SPECS["shop"].partition})
+    table, users = loaded(spark, settings, "feed", spec)
+    name = f"lake.{spec.table()}"
+    spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('write.delete.mode' = 'merge-on-read')")
+    one = min(r for u, r in zip(*(table.scan().to_arrow()[k].to_pylist() for k in KEYS), strict=True) if u == users[0])
+    spark.sql(f"DELETE FROM {name} WHERE user_id = {users[1]} OR (user_id = {users[0]} AND request_id = {one})")
+    create_tag(open_catalog(settings), spec, settings, "v3")
+    assert any(t.delete_files for t in table.refresh().scan().plan_files())
+    victims = users_of([str(u) for u in users[:2]], spec)
+    others = of_others(table, None, set(victims.ids))
+    report, _ = erase.run(spark, settings, spec, victims, yes=True)
+    assert (report.proved, set(report.tags_rebuilt)) == (True, {"v1", "v2", "v3"})
+    assert rows_of(table.refresh().scan().to_arrow()) == others
+    assert table.properties["write.delete.mode"] == "merge-on-read"
+    assert in_order(table)
 
 
 def test_an_ingest_that_runs_is_not_disturbed(spark: Any, settings: Settings) -> None:
