@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
@@ -17,11 +18,12 @@ from pyiceberg.catalog.noop import NoopCatalog
 from pyiceberg.io import FileIO, InputFile, load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from feature_reader.errors import DataFileError
 
 ATTEMPTS = 3
+PATIENCE_S = 30  # a read that fails after so long is not tried again: the client's own timeouts and tries are behind it
 REFUSED = re.compile(
     r"ACCESS_DENIED|EXPIRED_TOKEN|INVALID_ACCESS_KEY|INVALID_CLIENT_TOKEN|SIGNATURE|UNRECOGNIZED_CLIENT"
     r"|AccessDenied|ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch|HTTP status 40[13]|Unauthorized|Forbidden"
@@ -103,13 +105,14 @@ def _with_io(table: Table, io: FileIO, catalog: Any) -> Table:
 
 def _retried(read: Callable[[], T]) -> T:
     """The result of `read`, tried again with growing pauses where an I/O error may pass."""
+    start = monotonic()
     try:
         return read()
     except OSError as error:
-        if not is_transient(error):
+        if not is_transient(error) or monotonic() - start > PATIENCE_S:
             raise
     return Retrying(
-        stop=stop_after_attempt(ATTEMPTS - 1),
+        stop=stop_after_attempt(ATTEMPTS - 1) | stop_after_delay(PATIENCE_S),
         wait=wait_random_exponential(multiplier=0.1, max=2),
         retry=retry_if_exception(is_transient),
         reraise=True,
@@ -134,7 +137,7 @@ def file_errors(path: str) -> Iterator[None]:
                 f"{path} may not be read: {error}. Are the credentials right, and not expired? A reader renews them "
                 "where its catalog vends them, or with credentials=<function that gives new ones>"
             ) from error
-        raise DataFileError(f"cannot read {path} after {ATTEMPTS} attempts: {error}") from error
+        raise DataFileError(f"cannot read {path} after up to {ATTEMPTS} attempts: {error}") from error
 
 
 def is_refused(error: BaseException) -> bool:

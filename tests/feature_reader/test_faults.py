@@ -148,6 +148,6 @@ def test_a_read_that_keeps_failing_is_given_up(video: Table, monkeypatch: pytest
     reader = Reader(video)
     assert reader.plan
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", broken)
-    with pytest.raises(DataFileError, match=r"cannot read .*parquet after 3 attempts: connection reset"):
+    with pytest.raises(DataFileError, match=r"cannot read .*parquet after up to 3 attempts: connection reset"):
         list(reader)
     assert reader.state_dict()["requests_consumed"] == 0

@@ -20,6 +20,7 @@ from lakehouse.catalog import open_catalog
 from lakehouse.settings import Settings
 from lakehouse.upkeep.health import live_files
 from spark_jobs.ingest import run
+from tests.feature_reader.plain import assert_read_as_stored
 from tests.spark_jobs.conftest import published, rows_of
 from tests.spark_jobs.plain import plain_ingest, small_spec
 from tests.spark_jobs.test_ingest_rules import SCHEMA, T0, log_of, ordered, row
@@ -102,6 +103,7 @@ def test_rows_of_each_shape_merge(name: str, spark: Any, settings: Settings, wri
         report = run(spark, settings, spec, [write(taken, f"{name}{i}")])
         assert (report.raw_rows, report.quarantined) == (report.accepted_rows + report.duplicate_rows, {})
     assert rows_of(published(settings, spec)) == rows_of(reference_requests(raw, spec))
+    assert_read_as_stored(open_catalog(settings).load_table(spec.table()), spec, batch_requests=7, window=3)
 
 
 def feed_rows(*changes: dict[str, Any]) -> list[pa.Table]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-Fault = Literal["error", "reset", "cut", "late", "expired"]
+Fault = Literal["error", "reset", "cut", "late", "silent", "expired"]
 EXPIRED = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>The token has expired</Message></Error>"
 HOP = ("transfer-encoding", "connection", "content-length")
 
@@ -63,8 +63,8 @@ def flaky_s3(port: int) -> Iterator[FlakyS3]:
             if fault == "expired":
                 self._answer(403, [("Content-Type", "application/xml")], EXPIRED)
                 return
-            if fault == "late":
-                ending.wait(state.late_s)
+            if fault in ("late", "silent"):
+                ending.wait(state.late_s if fault == "late" else None)
             with suppress(ConnectionError):  # the client may have given up
                 self._pass_on(cut=fault == "cut")
 
