@@ -179,7 +179,8 @@ def _tell(spark: SparkSession, held_in: str, outcome: DataFrame, name: str) -> N
         "coalesce(s.reason, '')" if f.name == "reason" else f"s.{f.name}" if f.name in known else "NULL"
         for f in SCHEMA.fields
     )
-    outcome.persist().createOrReplaceTempView(OUTCOME_VIEW)
+    # Cut off from its plan: Spark 4.1's MERGE has none for a source that reads the table which it changes.
+    outcome.localCheckpoint().createOrReplaceTempView(OUTCOME_VIEW)
     try:
         spark.sql(
             f"MERGE INTO {held_in} q USING {OUTCOME_VIEW} s "
@@ -191,7 +192,6 @@ def _tell(spark: SparkSession, held_in: str, outcome: DataFrame, name: str) -> N
         )
     finally:
         spark.catalog.dropTempView(OUTCOME_VIEW)
-        outcome.unpersist()
 
 
 def _take_out(spark: SparkSession, held_in: str, name: str) -> None:

@@ -96,7 +96,15 @@ def test_rows_that_pass_leave_the_quarantine_once_and_the_others_stay(
     assert len(raw) == 1 + sum(len(r["item_id"]) for r in published(settings, WIDER).to_pylist()) + 1
 
 
-@pytest.mark.parametrize("step", ["bring_in", "publish", "ledger", "_take_out"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "publish",
+        "_take_out",
+        pytest.param("bring_in", marks=pytest.mark.exhaustive),
+        pytest.param("ledger", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_replay_that_died_is_settled_by_the_next(
     step: str, spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
