@@ -87,11 +87,6 @@ def test_rows_that_pass_leave_the_quarantine_once_and_the_others_stay(
     assert done.left == {OLDER: 1}
     assert [reason for reason, _ in held(settings, FEED)] == ["impression_conflict", "nan_or_infinity"]
     assert replay.run(spark, settings, WIDER).accepted == 0
-
-    # What the same log gives under the new spec in one go, fingerprints included.
-    whole = parse_spec(json.loads(WIDER.to_json()) | {"name": "whole"})
-    ingest.run(spark, settings, whole, [first])
-    assert rows_of(published(settings, WIDER), set()) == rows_of(published(settings, whole), set())
     assert verify.run(spark, settings, WIDER, [first]).ok
     assert len(raw) == 1 + sum(len(r["item_id"]) for r in published(settings, WIDER).to_pylist()) + 1
 
