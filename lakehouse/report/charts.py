@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 
 from lakehouse.report.distribution import Distribution
@@ -10,8 +11,8 @@ from lakehouse.report.units import size
 WIDTH, ROW = 460, 50
 
 
-def bars(rows: list[tuple[str, str, int]], title: str) -> str:
-    """Horizontal bars of bytes: (class, label, bytes), label above each bar, value behind it."""
+def bars(rows: list[tuple[str, str, int]], title: str, shown: Callable[[int], str] = size) -> str:
+    """Horizontal bars, of bytes by default: (class, label, value), label above each bar, value behind it."""
     largest = max((value for _, _, value in rows), default=0) or 1
     room = WIDTH - 84
     parts = []
@@ -20,9 +21,9 @@ def bars(rows: list[tuple[str, str, int]], title: str) -> str:
         parts += [
             f'<text x="0" y="{y + 14}">{escape(label)}</text>',
             f'<rect class="b-{kind}" x="0" y="{y + 21}" width="{length:.1f}" height="15" rx="3"/>',
-            f'<text x="{length + 8:.1f}" y="{y + 33}">{size(value)}</text>',
+            f'<text x="{length + 8:.1f}" y="{y + 33}">{shown(value)}</text>',
         ]
-    told = "; ".join(f"{label} {size(value)}" for _, label, value in rows)
+    told = "; ".join(f"{label} {shown(value)}" for _, label, value in rows)
     return _svg(parts, WIDTH, len(rows) * ROW - 8, title, told)
 
 

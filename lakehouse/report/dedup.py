@@ -30,6 +30,7 @@ from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.spec.sample import raw_files
 from lakehouse.upkeep.advice import Advice, advise
+from lakehouse.upkeep.health import partition_health
 
 MEMORY = 1 << 30  # bytes of decoded rows held at a time while the flat layouts are written
 Progress = Callable[[str], None]
@@ -65,6 +66,17 @@ class Factor:
 
 
 @dataclass(frozen=True)
+class PartitionFigures:
+    """One partition of the table: its files, the small ones, how many may hold one user, and deleted rows."""
+
+    name: str
+    files: int
+    small_files: int
+    files_of_a_user: int
+    deleted_rows: int
+
+
+@dataclass(frozen=True)
 class DedupReport:
     """All figures of one report. Bytes are bytes, `seconds` is what making it took."""
 
@@ -83,6 +95,7 @@ class DedupReport:
     neighbours: str
     seconds: float
     health: tuple[Advice, ...] = ()
+    partitions: tuple[PartitionFigures, ...] = ()
     layout_advice: LayoutAdvice | None = None
     costs: Costs | None = None
 
@@ -161,12 +174,22 @@ def dedup_report(
         neighbours=_neighbours(layouts),
         seconds=time.perf_counter() - started,
         health=advise(table, spec.name, settings.maintenance),
+        partitions=_partitions(table, settings),
         layout_advice=advice,
         costs=yearly_costs(
             {LABELS[key]: (m.file_bytes, m.decode_core_s) for key, m in (("raw", raw), ("requests", requests))},
             settings.prices,
         ),
     )
+
+
+def _partitions(table: Table, settings: Settings) -> tuple[PartitionFigures, ...]:
+    """The partitions in which a user's files are the most first."""
+    found = partition_health(table, settings.maintenance) if table.current_snapshot() else []
+    figures = (
+        PartitionFigures(p.name, p.files, p.small_files, p.overlap_depth, p.deleted_rows) for p in found if p.files
+    )
+    return tuple(sorted(figures, key=lambda p: (-p.files_of_a_user, -p.small_files, p.name)))
 
 
 LABELS = {

@@ -14,6 +14,9 @@ from lakehouse.report.distribution import Distribution
 from lakehouse.report.page_layout import cost_section, layout_section
 from lakehouse.report.units import change, size
 
+WORST = 6
+"""Partitions that the charts of the table's health show."""
+
 
 def write_html(report: DedupReport, path: str | Path) -> Path:
     """Write the page; a reader sees the old one or the new one, never half of it. Returns the path."""
@@ -57,6 +60,31 @@ def render(report: DedupReport) -> str:
 
 
 def _health(report: DedupReport) -> str:
+    return _findings(report) + _partitions(report)
+
+
+def _partitions(report: DedupReport) -> str:
+    """Two charts of the partitions that a user's query has to open the most files of."""
+    worst = report.partitions[:WORST]
+    if not worst:
+        return ""
+    few = f"the {WORST} worst of {len(report.partitions):,}" if len(report.partitions) > WORST else "all of them"
+    charts = (
+        ("Files that may hold one user", [("requests", p.name or "the table", p.files_of_a_user) for p in worst]),
+        ("Small files", [("flat_sorted", p.name or "the table", p.small_files) for p in worst]),
+    )
+    drawn = "".join(
+        f'<div><h3>{title}</h3><p class="soft">By partition, {few}.</p>{bars(rows, title, _files)}</div>'
+        for title, rows in charts
+    )
+    return f'<div class="pair">{drawn}</div>'
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'s' * (count != 1)}"
+
+
+def _findings(report: DedupReport) -> str:
     if not report.health:
         return '<p class="soft">Nothing to mend.</p>'
     rows = [

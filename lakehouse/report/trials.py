@@ -245,5 +245,5 @@ def _properties(trials: tuple[Trial, ...], columns: tuple[ColumnTrial, ...], dat
     split = [c.name for c in columns if c.best == "byte stream split"]
     listed = [c.name for c in columns if c.best == "dictionary"]
     pays, splits = ", ".join(listed) or "no column", ", ".join(split) or "none"
-    told = f"a dictionary pays for {pays}, byte stream split for {splits}"
+    told = f"a dictionary pays for {pays}; byte stream split for {splits}"
     yield Recommendation("encoding", told + (" (Iceberg's writers have no property for it)" if split else ""), "")

@@ -24,7 +24,7 @@ def estimate(
         log: Parquet files (a file, a folder, a quoted pattern), or the full name of an Iceberg table of impressions.
         spec: The dataset's spec; else one is drafted from the log, and what it says is used.
         rows: Rows that the sample of whole users aims at.
-        price: Price of a GB and month of storage, for the yearly cost.
+        price: Price of a GB and month of storage, for the yearly cost; else what the settings say.
         json: Print JSON instead of tables.
     """
     from lakehouse.catalog import load_table, open_catalog
@@ -48,6 +48,7 @@ def estimate(
 
                 raise SpecError(f"--spec: say what the columns of {log} are, a spec is drafted from files alone")
             dataset = infer_spec(log).spec
+        price = settings.prices.per_gb_month if price is None else price
         found = run(dataset, sources, log, sample_rows=rows, price_gb_month=price)
     if json:
         out().print_json(data=found.to_json())

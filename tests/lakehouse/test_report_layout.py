@@ -98,4 +98,7 @@ def test_the_command_writes_all_of_it(run: Run, table: Table, tmp_path: Path) ->
     told = json.loads((tmp_path / "r.json").read_text())
     assert told["costs"]["rows"][0]["reading"] is None
     assert told["layout_advice"]["trials"][0]["now"] is True
+    assert sum(p["files"] for p in told["partitions"]) == len(list(table.scan().plan_files()))
+    assert max(p["files_of_a_user"] for p in told["partitions"]) == told["partitions"][0]["files_of_a_user"]
+    assert "Files that may hold one user" in (tmp_path / "r.html").read_text()
     assert "Layout advice, from a sample" in (tmp_path / "r.html").read_text()
