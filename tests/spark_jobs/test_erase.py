@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField
 
 from lakehouse.catalog import local_path, open_catalog
+from lakehouse.ids import ensure_ids
 from lakehouse.ledger import Ledger, Member
+from lakehouse.pending import ensure_pending
 from lakehouse.sample import sample_as_table
 from lakehouse.schema import arrow_schema
 from lakehouse.settings import Settings
@@ -199,6 +204,49 @@ def test_rows_that_were_deleted_by_position_are_not_left_in_their_files(spark: A
     assert rows_of(table.refresh().scan().to_arrow()) == others
     assert table.properties["write.delete.mode"] == "merge-on-read"
     assert in_order(table)
+
+
+def test_every_table_of_the_dataset_is_erased_by_its_columns(spark: Any, settings: Settings) -> None:
+    """Waiting labels, translations of ids, a raw row without a user, and a table of somebody's that has requests."""
+    spec, catalog = SPECS["shop"], open_catalog(settings)
+    table, users = loaded(spark, settings, "shop")
+    rows = table.scan().to_arrow().select(["user_id", "request_id", "user_id_raw", "request_id_raw"]).to_pylist()
+    victim = users[0]
+    translated = {("user_id", r["user_id"], r["user_id_raw"]) for r in rows}
+    translated |= {("request_id", r["request_id"], r["request_id_raw"]) for r in rows}
+    append(
+        ensure_ids(catalog, spec, settings), [dict(zip(("kind", "hash", "string"), t, strict=True)) for t in translated]
+    )
+    now, keys = datetime.now(UTC), [{k: r[k] for k in KEYS} for r in rows]
+    waits = {
+        "item_id": 1,
+        "label": "ordered",
+        "value": "1",
+        "time": now,
+        "batch_id": "b",
+        "file": "f",
+        "waiting_since": now,
+    }
+    append(ensure_pending(catalog, spec, settings), [k | waits | {"row": i} for i, k in enumerate(keys)])
+    notes = catalog.create_table(f"{spec.namespace}.shop_notes", Schema(NestedField(1, "request_id", LongType())))
+    append(notes, [{"request_id": r["request_id"]} for r in rows])
+    held = catalog.load_table(spec.table("quarantine"))
+    bad = {"reason": "bad_user", "batch_id": "b", "file": "a.parquet"}
+    append(
+        held, [bad | {"row": 100 + i, "raw": json.dumps({"visit": r["request_id_raw"]})} for i, r in enumerate(rows)]
+    )
+    theirs = sum(r["user_id_raw"] == victim for r in rows)
+    report, _ = erase.run(spark, settings, spec, users_of([victim], spec), yes=True)
+    assert report.proved
+    lost = {t.table.rpartition("_")[2]: t.rows for t in report.tables}
+    assert lost["ids"] == theirs + 1
+    assert lost["labels"] == lost["notes"] == lost["requests"] == theirs
+    assert lost["quarantine"] == theirs + 2
+    assert len(notes.refresh().scan().to_arrow()) == len(rows) - theirs
+
+
+def append(table: Any, rows: list[dict[str, Any]]) -> None:
+    table.append(pa.Table.from_pylist(rows, schema=table.schema().as_arrow()))
 
 
 def test_an_ingest_that_runs_is_not_disturbed(spark: Any, settings: Settings) -> None:
