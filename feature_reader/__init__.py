@@ -2,6 +2,7 @@
 
 from feature_reader.batch import Jagged, Origin, Position, RequestBatch
 from feature_reader.cache import DiskCache
+from feature_reader.dumps import Dump, Replay, dump, load_dump, replay
 from feature_reader.errors import (
     DataFileError,
     FilterError,
@@ -15,6 +16,7 @@ from feature_reader.flat import FlatReader, FlatReport
 from feature_reader.measure import BenchReport, BenchRow, bench
 from feature_reader.origins import trace
 from feature_reader.plan import Plan, ReadUnit
+from feature_reader.predicates import Predicate, SkipRequests
 from feature_reader.reader import Reader
 from feature_reader.sources import Source
 from feature_reader.stats import ReaderStats
@@ -24,6 +26,7 @@ __all__ = [
     "BenchRow",
     "DataFileError",
     "DiskCache",
+    "Dump",
     "FilterError",
     "FlatReader",
     "FlatReport",
@@ -32,15 +35,21 @@ __all__ = [
     "Origin",
     "Plan",
     "Position",
+    "Predicate",
     "RanksDisagreeError",
     "ReadUnit",
     "Reader",
     "ReaderError",
     "ReaderStats",
+    "Replay",
     "RequestBatch",
+    "SkipRequests",
     "Source",
     "StateError",
     "UnsupportedError",
     "bench",
+    "dump",
+    "load_dump",
+    "replay",
     "trace",
 ]

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from feature_reader.arrays import Array, arange, concat, is_tensor, offsets_of, repeat, tensor_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +122,8 @@ class RequestBatch:
     padding: int = 0
     origin: Origin | None = None
     after: Position | None = None
+    sensitive: frozenset[str] = frozenset()
+    """Columns whose values are not to be shown (`_repr_html_`)."""
 
     def __len__(self) -> int:
         return self.R
@@ -197,7 +203,27 @@ class RequestBatch:
             join.offsets([b.candidate_offsets for b in batches]),
             batches[-1].padding,
             Origin.concat([o for o in origins if o is not None]) if None not in origins else None,
+            sensitive=first.sensitive,
         )
+
+    # ---- other faces ----------------------------------------------------------------------------------------------
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """One row a request, its candidates as lists; numbers are not copied (feature_reader.arrow)."""
+        from feature_reader.arrow import to_arrow
+
+        return to_arrow(self)
+
+    def to_pandas(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """A frame of the requests, and one of the candidates indexed by their request's row."""
+        from feature_reader.arrow import to_pandas
+
+        return to_pandas(self)
+
+    def _repr_html_(self) -> str:
+        from feature_reader.notebook import batch_html
+
+        return batch_html(self)
 
     # ---- where the arrays lie -------------------------------------------------------------------------------------
 

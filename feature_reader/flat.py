@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,6 +24,7 @@ from feature_reader.decode import Decoder
 from feature_reader.errors import ReaderError
 from feature_reader.flat_rows import FlatRows
 from feature_reader.layout import build_layout, default_columns, sequence_siblings
+from feature_reader.notebook import masked
 from feature_reader.options import check_positive
 from lakehouse.schema import iceberg_schema
 from lakehouse.spec import DatasetSpec
@@ -97,6 +98,7 @@ class FlatReader:
         self.seed, self.shuffle, self.snapshot_id = seed, shuffle, snapshot_id
         self.epoch = 0
         self.report = FlatReport()
+        self._masked = masked(spec)
         self._rows = FlatRows(spec)
         schema = iceberg_schema(spec)
         names = list(columns) if columns is not None else default_columns(spec)
@@ -115,9 +117,9 @@ class FlatReader:
             pool = RequestBatch.concat([*left, self._mixed(whole, report.windows)])
             ready = pool.R // self.batch_requests * self.batch_requests
             for start in range(0, ready, self.batch_requests):
-                yield pool.slice(start, start + self.batch_requests)
+                yield replace(pool.slice(start, start + self.batch_requests), sensitive=self._masked)
             left = [pool.slice(ready, pool.R).map(np.copy)] if ready < pool.R else []
-        yield from left
+        yield from (replace(batch, sensitive=self._masked) for batch in left)
         self.epoch += 1
         log.info("%s: %s", self.spec.name, report)
 

@@ -114,7 +114,7 @@ def _measure(reader: Reader, seconds: float, consume: Callable[[RequestBatch], A
 def _compressed_bytes(reader: Reader) -> int:
     """Compressed bytes of the columns read, over all units; from the footers of up to 16 files, scaled up."""
     units = reader.plan.units[:: max(1, len(reader.plan.units) // 16)]
-    sample = sum(reader.compressed_bytes(unit) for unit in units)
+    sample = sum(reader.source_of(u).stored_bytes(reader.plan.files[u.file], u.row_group) for u in units)
     return int(sample / max(1, sum(u.decoded_bytes for u in units)) * reader.plan.decoded_bytes)
 
 

@@ -16,6 +16,32 @@ def check_positive(**given: int) -> None:
             raise ReaderError(f"{name}={value}: give at least 1")
 
 
+def check_share(rank: int, world_size: int) -> None:
+    """The rank is one of so many."""
+    if not 0 <= rank < world_size:
+        raise ReaderError(f"rank {rank} of world_size {world_size}: ranks go from 0 to {world_size - 1}")
+
+
+def check_tail(tail: str, batch_by: str) -> None:
+    """The tail is one that batches cut by this can have."""
+    if tail not in ("pad", "drop", "wrap"):
+        raise ReaderError(f"tail {tail!r}: write 'pad', 'drop' or 'wrap'")
+    if tail == "wrap" and batch_by != "requests":
+        raise ReaderError(f"tail 'wrap' with batch_{batch_by}: only batches of requests wrap, write 'pad' or 'drop'")
+
+
+def check_users(least: int, batch_by: str, batch_size: int, *, shuffle: bool) -> None:
+    """Batches can hold so many users."""
+    if least < 0:
+        raise ReaderError(f"min_users_per_batch={least}: give the least number of users, 0 for any")
+    if least > 1 and not shuffle:
+        raise ReaderError(f"min_users_per_batch={least} with shuffle=False: the files' own order is kept as it is")
+    if least > batch_size and batch_by == "requests":
+        raise ReaderError(
+            f"min_users_per_batch={least} with batch_requests={batch_size}: a batch has no more users than requests"
+        )
+
+
 def batch_unit(**given: int | None) -> tuple[str, int]:
     """What batches are cut by, and how much of it: 64 requests unless exactly one of the three is given."""
     chosen = {name: size for name, size in given.items() if size is not None}

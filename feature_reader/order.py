@@ -1,8 +1,9 @@
 """In which order an epoch's requests come: a pure function of (seed, epoch, plan).
 
-A permutation of the units; then, in each window of W consecutive units, a permutation of the window's requests. Both
-sort Philox words (a counter-based generator whose bits numpy promises to keep, as it does not for `permutation`), so a
-position can be entered anywhere without replaying what came before.
+A permutation of the units; then, in each window of W consecutive units, a permutation of the window's requests, in
+which equal users may be kept apart (feature_reader.users). Both permutations sort Philox words (a counter-based
+generator whose bits numpy promises to keep, as it does not for `permutation`), so a position can be entered anywhere
+without replaying what came before.
 """
 
 from __future__ import annotations
@@ -11,17 +12,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from feature_reader.users import spread
+
 UNITS, REQUESTS = 0, 1  # streams of the generator
 
 
 class Order:
     """The order of one epoch over units with `counts` requests each.
 
-    Position p lies in window `window_at(p)`; a window covers positions `starts[k]:starts[k + 1]`.
+    Position p lies in window `window_at(p)`; a window covers positions `starts[k]:starts[k + 1]`. With `users` (of each
+    unit's requests) any `least_users` neighbours within a window are of as many users, where the window allows it.
     """
 
-    def __init__(self, counts: np.ndarray, *, window: int, seed: int, epoch: int, shuffle: bool) -> None:
+    def __init__(
+        self,
+        counts: np.ndarray,
+        *,
+        window: int,
+        seed: int,
+        epoch: int,
+        shuffle: bool,
+        users: Sequence[np.ndarray] = (),
+        least_users: int = 0,
+    ) -> None:
         self._counts, self._window, self._shuffle = counts, window, shuffle
+        self._users, self.least_users = users, least_users
+        self._latest: tuple[int, np.ndarray] | None = None
         self._key = np.array([seed % (1 << 64), epoch], dtype=np.uint64)
         units = len(counts)
         self.units = self._permutation(units, UNITS, 0) if shuffle else np.arange(units)
@@ -55,8 +71,22 @@ class Order:
         numbers = np.arange(len(slots)) - np.repeat(np.cumsum(counts) - counts, counts)
         if not self._shuffle:
             return slots, numbers
-        order = self._permutation(len(slots), REQUESTS, k)
+        order = self._within(k, len(slots))
         return slots[order], numbers[order]
+
+    def users_of(self, k: int) -> np.ndarray:
+        """The user of each request of window k in order, int64 [n]; for an order with `users`."""
+        users = np.concatenate([self._users[u] for u in self.units_of(k)])
+        return np.asarray(users[self._within(k, len(users))])
+
+    def _within(self, k: int, requests: int) -> np.ndarray:
+        """The order of a window's requests; the latest is remembered, since users are spread one request at a time."""
+        if self._latest is None or self._latest[0] != k:
+            order = self._permutation(requests, REQUESTS, k)
+            if self.least_users > 1:
+                order = spread(np.concatenate([self._users[u] for u in self.units_of(k)]), order, self.least_users)
+            self._latest = (k, order)
+        return self._latest[1]
 
     def sizes(self, of_units: Sequence[np.ndarray]) -> np.ndarray:
         """The size of each request in the epoch's order, int64 [requests], from those of each unit's requests."""

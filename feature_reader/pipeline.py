@@ -63,7 +63,10 @@ class Pipeline:
         unit_bytes: int,
         chunk_bytes: int,
         stats: ReaderStats,
+        lost: Callable[[str, int], np.ndarray | None],
+        stand_in: Callable[[], RequestBatch],
     ) -> None:
+        self._lost, self._stand_in = lost, stand_in
         self._plan, self._windows, self._decode, self._stats = plan, windows, decode, stats
         self._threads, self._unit_bytes, self._chunk_bytes = threads, unit_bytes, chunk_bytes
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reqlake-reader")
@@ -85,12 +88,14 @@ class Pipeline:
                 batches = deque(chunk.batches or ())
                 chunk.batches = None  # each batch is the consumer's alone once it is given
                 for piece in chunk.pieces:
+                    self._stats.add(queue_batches=-1)
                     batch = batches.popleft()
-                    if piece.stop > piece.start:
+                    if batch.R:
                         carried.append(batch)
                     del batch
                     if piece.last:
-                        whole, carried = RequestBatch.concat(carried), []
+                        whole, carried = RequestBatch.concat(carried) if carried else self._stand_in(), []
+                        self._stats.add(few_users=piece.few_users)
                         yield piece.step, whole
                         del whole
                 carried = [part.map(np.copy) for part in carried]  # or a view would keep its whole unit alive
@@ -107,6 +112,7 @@ class Pipeline:
             self._closed = True
             self._changed.notify_all()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._stats.put(queue_batches=0)
 
     def _next_chunk(self) -> _Chunk | None:
         start = perf_counter()
@@ -230,6 +236,7 @@ class Pipeline:
         with self._changed:
             chunk.batches = batches
             self._gathering = False
+            self._stats.add(queue_batches=len(batches))
             if not active.chunks:
                 self._active.popleft()
                 if active.window is not None and active.window.gives_views:
@@ -240,19 +247,41 @@ class Pipeline:
     def _batches(self, active: _Active, pieces: tuple[Piece, ...]) -> list[RequestBatch]:
         start, stop = pieces[0].start, pieces[-1].stop
         if start == stop:
-            return [_EMPTY] * len(pieces)
+            return [LOST] * len(pieces)
         if active.window is None:
-            active.window = Window([batch for batch in active.decoded if batch is not None])
+            units = [batch for batch in active.decoded if batch is not None]
+            good = next((unit for unit in units if unit is not LOST), None)
+            if good is None:
+                self._stats.add(bad_requests=stop - start)
+                return [LOST] * len(pieces)
+            active.window = Window([good.slice(0, 0) if unit is LOST else unit for unit in units])
             active.decoded = []
-        origin = origin_of(self._plan, active.share, start, stop)
+        origin, slot = origin_of(self._plan, active.share, start, stop), active.share.slot[start:stop]
+        edges = np.arange(stop - start + 1)
+        good_rows = self._good(active.share, slot, origin.row)
+        if not good_rows.all():
+            self._stats.add(bad_requests=int((~good_rows).sum()))
+            origin, slot = origin.take(np.flatnonzero(good_rows)), slot[good_rows]
+            edges = np.concatenate([[0], np.cumsum(good_rows)])
         part = active.share.part
         row = origin.row if part is None else np.searchsorted(part.rows, origin.row)
-        taken = active.window.take(active.share.slot[start:stop], row, origin)
+        taken = active.window.take(slot, row, origin)
         batches = []
         for piece in pieces:
-            cut = taken.slice(piece.start - start, piece.stop - start)
+            cut = taken.slice(int(edges[piece.start - start]), int(edges[piece.stop - start]))
             batches.append(RequestBatch(cut.request, cut.candidates, cut.candidate_offsets, piece.padding, cut.origin))
         return batches
 
+    def _good(self, share: WindowShare, slot: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """Which of a share's requests could be read, bool [m]."""
+        good = np.ones(len(slot), bool)
+        for i, number in enumerate(share.units):
+            unit = self._plan.units[number]
+            lost = self._lost(self._plan.files[unit.file], unit.row_group)
+            if lost is not None:
+                good[(slot == i) & np.isin(row, lost)] = False
+        return good
 
-_EMPTY = RequestBatch({}, {}, np.zeros(1, np.int64))
+
+LOST = RequestBatch({}, {}, np.zeros(1, np.int64))
+"""What stands for a unit of which nothing could be read, and for a batch without any of this rank's requests."""

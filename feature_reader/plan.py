@@ -24,11 +24,13 @@ from pyiceberg.types import NestedField
 
 from feature_reader.cache import Entry, entry_of
 from feature_reader.columns import one_array
+from feature_reader.damage import WHOLE_FILE, Damage
 from feature_reader.decode import Decoder
 from feature_reader.deletes import deleted_rows
-from feature_reader.errors import UnsupportedError
+from feature_reader.errors import DataFileError, UnsupportedError
 from feature_reader.files import DataFiles, bare_path, is_local
 from feature_reader.filters import RowFilter
+from feature_reader.predicates import Screen
 from feature_reader.sizes import unit_size
 from feature_reader.storage import file_errors
 
@@ -52,6 +54,8 @@ class ReadUnit:
     """Bytes of the columns read, decoded, by the footer."""
     sizes: np.ndarray | None = None
     """Candidates or tokens of each request kept, where batches are cut by them."""
+    users: np.ndarray | None = None
+    """The user of each request kept, where batches hold a least number of them."""
     entry: Entry | None = None
     """What it would be in a disk cache, for a remote file and a reader that has one."""
 
@@ -74,6 +78,8 @@ class Plan:
     """Requests that the row filter drops inside the files that it does not prune."""
     tables: tuple[int, ...] = ()
     """Which of the reader's tables each file is of."""
+    left_out: tuple[int, ...] = ()
+    """Requests that each of the reader's predicates drops (the one of its `skip_requests` is the last)."""
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -101,6 +107,16 @@ class Plan:
         return digest.hexdigest()[:16]
 
 
+@dataclass
+class _PlannedFile:
+    """The units of one file, and how many of its requests deletes, the filter and each predicate take."""
+
+    units: list[ReadUnit]
+    deleted: int
+    filtered: int
+    left_out: list[int]
+
+
 @dataclass(frozen=True)
 class Planner:
     """Plans snapshots of one table under one filter and layout."""
@@ -110,6 +126,8 @@ class Planner:
     row_filter: RowFilter
     files: DataFiles
     decoder: Decoder
+    screen: Screen
+    damage: Damage
     measured: tuple[tuple[int, ...], ...] = ()
     """Field ids of the lists whose lengths add up to a request's size; of each group the first that a file has."""
     cached: bool = False
@@ -122,21 +140,27 @@ class Planner:
         user = self.schema.find_field("user_id")
         tasks = sorted(self.tasks(snapshot_id), key=lambda t: _sort_key(t.file, user))
         paths = tuple(t.file.file_path for t in tasks)
-        local = self.row_filter.is_always_true and not self.measured and all(is_local(path) for path in paths)
+        local = (
+            self.row_filter.is_always_true
+            and not self.measured
+            and self.screen.is_empty
+            and all(is_local(path) for path in paths)
+        )
         with ThreadPoolExecutor(1 if local else FOOTER_THREADS, thread_name_prefix="reqlake-plan") as pool:
             gone = deleted_rows(self.files.storage, tasks, pool)
 
-            def some(part: range) -> list[tuple[list[ReadUnit], int, int]]:
-                return [self._units(i, paths[i], gone.get(bare_path(paths[i]), NO_ROWS)) for i in part]
+            def some(part: range) -> list[_PlannedFile]:
+                return [self._file(i, tasks[i].file, gone.get(bare_path(paths[i]), NO_ROWS)) for i in part]
 
             parts = [range(i, min(i + FILES_AT_ONCE, len(tasks))) for i in range(0, len(tasks), FILES_AT_ONCE)]
-            planned = [file for part in pool.map(some, parts) for file in part]
+            planned = [file for part in (map if local else pool.map)(some, parts) for file in part]
         return Plan(
             (snapshot_id,),
             paths,
-            tuple(u for units, _, _ in planned for u in units if u.requests),
-            sum(deleted for _, deleted, _ in planned),
-            sum(filtered for _, _, filtered in planned),
+            tuple(u for file in planned for u in file.units if u.requests),
+            sum(file.deleted for file in planned),
+            sum(file.filtered for file in planned),
+            left_out=tuple(sum(file.left_out[i] for file in planned) for i in range(len(self.screen.predicates))),
         )
 
     def tasks(self, snapshot_id: int) -> list[FileScanTask]:
@@ -162,27 +186,46 @@ class Planner:
                 raise UnsupportedError(f"{task.file.file_path} is {task.file.file_format.name}: only Parquet is read")
         return tasks
 
-    def _units(self, index: int, path: str, deleted: np.ndarray) -> tuple[list[ReadUnit], int, int]:
-        """The units of one file, and how many of its rows the deletes and the filter take."""
-        footer = self.files.footer(path)
-        units, lost, dropped, first = [], 0, 0, 0
+    def _file(self, index: int, file: DataFile, deleted: np.ndarray) -> _PlannedFile:
+        """One file, as far as it can be read."""
+        planned = _PlannedFile([], 0, 0, [0] * len(self.screen.predicates))
+        try:
+            footer = self.files.footer(file.file_path)
+        except DataFileError as error:
+            rows = np.setdiff1d(np.arange(file.record_count), deleted, assume_unique=True)
+            self.damage.lose(file.file_path, WHOLE_FILE, rows, error)
+            return planned
+        first = 0
         for group in range(footer.metadata.num_row_groups):
             rows = footer.metadata.row_group(group).num_rows
-            here = deleted[np.searchsorted(deleted, first) : np.searchsorted(deleted, first + rows)] - first
+            here = deleted
+            if len(deleted):
+                here = deleted[np.searchsorted(deleted, first) : np.searchsorted(deleted, first + rows)] - first
             keep = _without(here, rows)
-            lost += len(here)
-            if not self.row_filter.is_always_true:
-                table = self.files.read(path, group, self.row_filter.columns(footer.present))
-                passed = self.row_filter.keep(table, footer.present)
-                remain = passed if keep is None else np.intersect1d(keep, passed, assume_unique=True)
-                dropped += (rows if keep is None else len(keep)) - len(remain)
-                keep = remain if len(remain) < rows else None
-            candidates, size = unit_size(footer, group, self.decoder.needs(footer.present))
-            sizes = self._sizes(path, group, keep) if self.measured else None
-            entry = self._entry(path, group) if self.cached and not is_local(path) else None
-            units.append(ReadUnit(index, group, rows, keep, candidates, size, sizes, entry))
+            planned.deleted += len(here)
             first += rows
-        return units, lost, dropped
+            try:
+                planned.units.append(self._unit(index, file.file_path, group, keep, planned))
+            except DataFileError as error:
+                self.damage.lose(file.file_path, group, np.arange(rows) if keep is None else keep, error)
+        return planned
+
+    def _unit(self, index: int, path: str, group: int, keep: np.ndarray | None, planned: _PlannedFile) -> ReadUnit:
+        """One row group, of which the deletes leave the rows `keep`; counts in `planned` what filters take."""
+        footer = self.files.footer(path)
+        rows = footer.metadata.row_group(group).num_rows
+        if not self.row_filter.is_always_true:
+            table = self.files.read(path, group, self.row_filter.columns(footer.present))
+            passed = self.row_filter.keep(table, footer.present)
+            remain = passed if keep is None else np.intersect1d(keep, passed, assume_unique=True)
+            planned.filtered += (rows if keep is None else len(keep)) - len(remain)
+            keep = remain if len(remain) < rows else None
+        keep, users, left_out = self.screen(path, group, rows, keep)
+        planned.left_out = [a + b for a, b in zip(planned.left_out, left_out, strict=True)]
+        candidates, size = unit_size(footer, group, self.decoder.needs(footer.present))
+        sizes = self._sizes(path, group, keep) if self.measured else None
+        entry = self._entry(path, group) if self.cached and not is_local(path) else None
+        return ReadUnit(index, group, rows, keep, candidates, size, sizes, users, entry)
 
     def _entry(self, path: str, group: int) -> Entry:
         present = self.files.footer(path).present

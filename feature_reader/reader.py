@@ -6,36 +6,43 @@ import logging
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
+import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from feature_reader.batch import Position, RequestBatch
 from feature_reader.cache import DiskCache, KeptEntries
+from feature_reader.damage import Damage
 from feature_reader.errors import ReaderError, StateError
 from feature_reader.flat import FlatReader, FlatSource
 from feature_reader.memory import batch_bytes, divide, widest_window
-from feature_reader.options import batch_unit, check_positive
+from feature_reader.notebook import masked, reader_html
+from feature_reader.options import batch_unit, check_positive, check_share, check_tail, check_users
 from feature_reader.order import Order
 from feature_reader.pipeline import Pipeline
 from feature_reader.plan import Plan, ReadUnit
-from feature_reader.schedule import Share, Slice, Steps, shares, sized_bounds, step_bounds
-from feature_reader.slices import Group, SliceReader, sliced
+from feature_reader.predicates import Predicate, SkipRequests, skipped
+from feature_reader.schedule import Share, Steps, shares, sized_bounds, step_bounds
+from feature_reader.slices import sliced
 from feature_reader.sources import PinnedSource, Source, open_sources, plan_sources
 from feature_reader.state import ReaderState
 from feature_reader.stats import ReaderStats
 from feature_reader.storage import Credentials
+from feature_reader.units import UnitReader, source_of
 from lakehouse.catalog import open_catalog
 from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 
 Tail = Literal["pad", "drop", "wrap"]
-BEFORE_PLANNING = ("table_uuid", "snapshot_id", "schema_id", "row_filter", "window", "shuffle", "seed")
+LEFT_OUT = ("predicate", "skip_requests", "min_users_per_batch")
+BEFORE_PLANNING = ("table_uuid", "snapshot_id", "schema_id", "row_filter", "window", "shuffle", "seed", *LEFT_OUT)
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +71,13 @@ class Reader:
     credentials     gives storage properties anew (`s3.access-key-id`, …) when those in use are refused, as after they
                     expired; without it the table is loaded anew, for catalogs that vend credentials
     cache           a DiskCache for files that are not on this machine
+    min_users_per_batch  the order keeps requests of one user so far apart that a batch within one window, or of twice
+                    as many requests, has that many users, where the window allows it; `stats.few_users` counts the
+                    others. Planning reads the users
+    predicate       a Predicate: which requests to read, by columns of theirs, asked while planning
+    skip_requests   keys of requests to leave out: a Parquet or CSV file, or a table (SkipRequests)
+    skip_bad_requests  how many requests may be left out because they cannot be read (`damage`, `stats.bad_requests`);
+                    with 0 the first is an error. Batches are smaller then, their number stays
 
     Raises ReaderError and its kind (feature_reader.errors), TableMissingError for an unknown snapshot or tag.
     """
@@ -91,21 +105,26 @@ class Reader:
         drop_last: bool = False,
         credentials: Credentials | None = None,
         cache: DiskCache | None = None,
+        min_users_per_batch: int = 0,
+        predicate: Predicate | None = None,
+        skip_requests: SkipRequests | pa.Table | str | Path | None = None,
+        skip_bad_requests: int = 0,
     ) -> None:
         check_positive(world_size=world_size, threads=threads, memory_bytes=memory_bytes)
         self.batch_by, self.batch_size = batch_unit(
             requests=batch_requests, candidates=batch_candidates, tokens=batch_tokens
         )
-        if not 0 <= rank < world_size:
-            raise ReaderError(f"rank {rank} of world_size {world_size}: ranks go from 0 to {world_size - 1}")
+        check_share(rank, world_size)
         if window is not None:
             check_positive(window=window)
-        if tail not in ("pad", "drop", "wrap"):
-            raise ReaderError(f"tail {tail!r}: write 'pad', 'drop' or 'wrap'")
-        if tail == "wrap" and self.batch_by != "requests":
-            raise ReaderError(
-                f"tail 'wrap' with batch_{self.batch_by}: only batches of requests wrap, write 'pad' or 'drop'"
-            )
+        check_tail(tail, self.batch_by)
+        check_users(min_users_per_batch, self.batch_by, self.batch_size, shuffle=shuffle)
+        if skip_bad_requests < 0:
+            raise ReaderError(f"skip_bad_requests={skip_bad_requests}: give how many may be left out, 0 for none")
+        self.predicate = predicate
+        self.skip_requests = skipped(skip_requests)
+        self.min_users_per_batch = min_users_per_batch
+        self.damage = Damage(skip_bad_requests)
         self.sources = open_sources(
             table,
             tag=tag,
@@ -116,6 +135,12 @@ class Reader:
             batch_by=self.batch_by,
             credentials=credentials,
             cached=cache is not None,
+            predicates=[
+                *([predicate] if predicate is not None else []),
+                *([self.skip_requests.predicate()] if self.skip_requests is not None else []),
+            ],
+            wants_users=min_users_per_batch > 1,
+            damage=self.damage,
         )
         first = self.sources[0]
         self.table, self.spec, self.layout = first.table, first.spec, first.layout
@@ -124,6 +149,7 @@ class Reader:
         self.threads, self.memory_bytes = threads, memory_bytes
         self.tail: Tail = "drop" if drop_last else tail
         self.stats = ReaderStats()
+        self._masked = masked(self.spec)
         self._window = window
         self._plan: Plan | None = None
         self._cache = cache
@@ -168,6 +194,14 @@ class Reader:
         return self._plan
 
     @property
+    def is_planned(self) -> bool:
+        """Whether the plan is made already."""
+        return self._plan is not None
+
+    def _repr_html_(self) -> str:
+        return reader_html(self)
+
+    @property
     def window(self) -> int:
         """Units that are shuffled together; 1 where nothing is shuffled."""
         if not self.shuffle:
@@ -182,7 +216,15 @@ class Reader:
 
     def order(self, epoch: int) -> Order:
         """The order of one epoch."""
-        return Order(self.plan.counts, window=self.window, seed=self.seed, epoch=epoch, shuffle=self.shuffle)
+        return Order(
+            self.plan.counts,
+            window=self.window,
+            seed=self.seed,
+            epoch=epoch,
+            shuffle=self.shuffle,
+            users=[unit.users for unit in self.plan.units if unit.users is not None],
+            least_users=self.min_users_per_batch,
+        )
 
     def steps(self, epoch: int, consumed: int) -> Steps:
         """The steps of an epoch after `consumed` of its requests."""
@@ -239,6 +281,7 @@ class Reader:
         if self._window is None and self.shuffle:
             self._window = wanted.window
         wanted.must_match(self._state(planned=False), *BEFORE_PLANNING)
+        self.damage.load(wanted.damage)
         wanted.must_match(self._state(), "plan_hash")
         self._epoch, self._consumed = wanted.epoch, wanted.requests_consumed
 
@@ -269,6 +312,10 @@ class Reader:
             seed=self.seed,
             epoch=self._epoch,
             requests_consumed=self._consumed,
+            predicate=self.predicate.name if self.predicate is not None else "",
+            skip_requests=self.skip_requests.name if self.skip_requests is not None else "",
+            min_users_per_batch=self.min_users_per_batch,
+            damage=self.damage.units,
         )
 
     # ---- batches --------------------------------------------------------------------------------------------------
@@ -289,65 +336,57 @@ class Reader:
         self._stop()
         self._epoch, self._consumed = position.epoch, position.requests_consumed
 
+    def step(self, number: int, epoch: int | None = None) -> RequestBatch:
+        """The batch of one step of an epoch (the reader's own by default), by itself; the reader stays where it is.
+
+        Raises ReaderError for a step that the epoch does not have.
+        """
+        alone = copy(self)
+        alone.__dict__.update(_iteration=None, stats=ReaderStats())
+        epoch = self._epoch if epoch is None else epoch
+        bounds = self.steps(epoch, 0).bounds
+        if not 0 <= number < len(bounds) - 1:
+            raise ReaderError(f"step {number}: epoch {epoch} of this reader has {len(bounds) - 1} steps, from 0")
+        alone.move_to(Position(epoch, int(bounds[number])))
+        return next(iter(alone))
+
     def _batches(self, share: Share) -> Generator[RequestBatch, None, None]:
         plan, start = self.plan, perf_counter()
         order = self.order(self._epoch)
         steps = self.steps(self._epoch, self._consumed)
         budget = divide(plan.units, self.window, self._batch_bytes, self.memory_bytes, self._streaming_bytes)
-        slices = SliceReader()
+        units = UnitReader(plan, self.sources, self._kept, self.damage, self.stats)
         pipeline = Pipeline(
             plan,
             sliced(shares(order, steps, share), plan, budget, in_order=not self.shuffle),
-            partial(self._decode, slices),
+            units,
             threads=self.threads,
             unit_bytes=budget.unit_bytes,
             chunk_bytes=budget.ahead_bytes,
             stats=self.stats,
+            lost=self.damage.rows,
+            stand_in=units.stand_in,
         )
         first = True
-        with closing(slices):
+        with closing(units):
             for step, batch in pipeline:
                 if first:
                     self.stats.first_batch_s, first = perf_counter() - start, False
                 self._consumed = min(int(steps.bounds[step + 1]), order.requests)
                 self.stats.add(steps=1, requests=batch.R, candidates=batch.C, padding=batch.padding)
-                yield replace(batch, after=Position(self._epoch, self._consumed))
+                yield replace(batch, after=Position(self._epoch, self._consumed), sensitive=self._masked)
                 del batch  # or it would be held while the next one is awaited
         left = order.requests - int(steps.bounds[-1])
         self.stats.add(dropped=max(0, left), wrapped=max(0, -left))
         self._epoch, self._consumed = self._epoch + 1, 0
 
-    def _decode(self, slices: SliceReader, number: int, part: Slice | None) -> RequestBatch:
-        """One unit as a batch of all its rows, or of a part of them."""
-        unit = self.plan.units[number]
-        path, source = self.plan.files[unit.file], self.source_of(unit)
-        with self.stats.timed("read_s"):
-            columns = source.columns_of(path)
-            if part is None:
-                table = source.files.read(path, unit.row_group, columns, self._kept)
-            else:
-                table = slices.read(Group(source.files, path, unit.row_group, columns, self._kept), part)
-        with self.stats.timed("decode_s"):
-            batch = source.decoder(table, source.files.footer(path).present, f"{path}, row group {unit.row_group}")
-        self.stats.add(units=part is None, slices=part is not None, decoded_bytes=batch.nbytes)
-        return batch
-
     def source_of(self, unit: ReadUnit) -> PinnedSource:
         """The table that a unit is of."""
-        return self.sources[self.plan.tables[unit.file]]
+        return source_of(unit, self.plan, self.sources)
 
     def _streaming_bytes(self, unit: ReadUnit) -> int:
         """Bytes that going through a unit's row group takes."""
         return self.source_of(unit).streaming_bytes(self.plan.files[unit.file], unit.row_group)
-
-    def compressed_bytes(self, unit: ReadUnit) -> int:
-        """Bytes of a unit's columns as they lie in its file."""
-        path, source = self.plan.files[unit.file], self.source_of(unit)
-        footer = source.files.footer(path)
-        group = footer.metadata.row_group(unit.row_group)
-        return sum(
-            group.column(leaf).total_compressed_size for name in source.columns_of(path) for leaf in footer.leaves[name]
-        )
 
     def _stop(self) -> None:
         iteration = self._iteration() if self._iteration is not None else None

@@ -2,7 +2,7 @@
 
 A global batch is a run of positions in the epoch's order, cut before ranks are known. Its requests are dealt to the
 ranks sorted by unit, so a rank decodes about 1 / world_size of a window's units and not all of them; with one rank the
-order inside a batch is the epoch's own.
+order inside a batch is the epoch's own. A step whose shares would then hold too few users is dealt in runs instead.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from feature_reader.crowds import Crowds
 from feature_reader.order import Order
 
 
@@ -24,6 +25,8 @@ class Piece:
     stop: int
     padding: int
     last: bool
+    few_users: bool = False
+    """Whether the rank's batch of the step holds fewer users than were asked for."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def shares(order: Order, steps: Steps, share: Share) -> Iterator[WindowShare]:
     if len(steps) < 1:
         return
     total, at, stop = order.requests, int(steps.bounds[0]), int(steps.bounds[-1])
+    crowds = Crowds(order, steps, share.world_size) if order.least_users > 1 else None
     given = 0  # requests of the step under way that the rank got from earlier windows
     while at < stop:
         lap, inside = divmod(at, total)
@@ -114,14 +118,16 @@ def shares(order: Order, steps: Steps, share: Share) -> Iterator[WindowShare]:
         first = int(order.starts[k]) + lap * total
         end = min(int(order.starts[k + 1]) + lap * total, stop)
         slot, number = (x[at - first : end - first] for x in order.requests_of(k))
-        pieces, index, given = _pieces(slot, at, steps, share, given)
+        pieces, index, given = _pieces(slot, at, steps, share, given, crowds=crowds)
         if pieces:
             slots, mine = np.unique(slot[index], return_inverse=True)
             yield WindowShare(order.units_of(k)[slots], mine, number[index], tuple(pieces))
         at = end
 
 
-def _pieces(slot: np.ndarray, at: int, steps: Steps, share: Share, given: int) -> tuple[list[Piece], np.ndarray, int]:
+def _pieces(
+    slot: np.ndarray, at: int, steps: Steps, share: Share, given: int, *, crowds: Crowds | None
+) -> tuple[list[Piece], np.ndarray, int]:
     """The rank's pieces of positions `at … at + len(slot) - 1` (one window), and which of them they are."""
     end = at + len(slot)
     first, last = steps.at(at), steps.at(end - 1)
@@ -134,13 +140,16 @@ def _pieces(slot: np.ndarray, at: int, steps: Steps, share: Share, given: int) -
         mine = np.arange(begin - at, finish - at)
         padding, earlier = 0, given if low < at else 0
         if share.world_size > 1:
-            here = mine[np.argsort(slot[mine], kind="stable")]
+            here = mine
+            if crowds is None or crowds.by_unit(step):
+                here = mine[np.argsort(slot[mine], kind="stable")]
             mine = here[steps.deal(step, here + at, begin, share.world_size) == share.rank]
             if finish == high and not len(mine) and not earlier:
                 mine, padding = here[:1], 1
         given = earlier + len(mine)
         if len(mine) or finish == high:
-            pieces.append(Piece(step, start, start + len(mine), padding, finish == high))
+            few = finish == high and crowds is not None and crowds.is_few(step, share.rank)
+            pieces.append(Piece(step, start, start + len(mine), padding, finish == high, few))
             chosen.append(mine)
             start += len(mine)
     return pieces, np.concatenate(chosen), given

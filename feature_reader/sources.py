@@ -10,6 +10,7 @@ from typing import Any
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.table import Table
 
+from feature_reader.damage import Damage
 from feature_reader.decode import Decoder
 from feature_reader.errors import ReaderError
 from feature_reader.files import DataFiles, streaming_bytes
@@ -17,6 +18,7 @@ from feature_reader.filters import RowFilter
 from feature_reader.layout import Field, Layout, build_layout, default_columns, measured_lists, sequence_siblings
 from feature_reader.options import pinned_schema, pinned_snapshot
 from feature_reader.plan import Plan, Planner, ReadUnit
+from feature_reader.predicates import Predicate, Screen
 from feature_reader.state import TablePin
 from feature_reader.storage import Credentials, Storage
 from lakehouse.schema import table_spec
@@ -52,6 +54,9 @@ class PinnedSource:
         batch_by: str,
         credentials: Credentials | None,
         cached: bool,
+        predicates: Sequence[Predicate],
+        wants_users: bool,
+        damage: Damage,
     ) -> None:
         self.label, self.table = label, source.table
         self.is_pinned = source.snapshot_id is not None or source.tag is not None
@@ -65,12 +70,24 @@ class PinnedSource:
         siblings = sequence_siblings(self.spec, schema)
         self.decoder = Decoder(self.layout, siblings)
         self._cached = cached
+        self._screen = Screen(predicates, self.spec, schema, self.files, users=wants_users)
+        self._damage = damage
         self._measured = measured_lists(batch_by, schema, siblings)
         self.planner = self._planner()
 
     def _planner(self) -> Planner:
         schema = pinned_schema(self.table, self.schema_id)
-        return Planner(self.table, schema, self.filter, self.files, self.decoder, self._measured, self._cached)
+        return Planner(
+            self.table,
+            schema,
+            self.filter,
+            self.files,
+            self.decoder,
+            self._screen,
+            self._damage,
+            self._measured,
+            self._cached,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("planner", "table")}
@@ -94,6 +111,13 @@ class PinnedSource:
         page = int(self.table.properties.get(PAGE_BYTES, PAGE_BYTES_DEFAULT))
         return streaming_bytes(self.files.footer(path), row_group, self.columns_of(path), path, page)
 
+    def stored_bytes(self, path: str, row_group: int) -> int:
+        """Bytes of a row group's columns as they lie in its file."""
+        footer = self.files.footer(path)
+        group = footer.metadata.row_group(row_group)
+        leaves = [leaf for name in self.columns_of(path) for leaf in footer.leaves[name]]
+        return sum(group.column(leaf).total_compressed_size for leaf in leaves)
+
     def columns_of(self, path: str) -> list[str]:
         """The names that a file gives the columns to read."""
         present = self.files.footer(path).present
@@ -111,6 +135,9 @@ def open_sources(
     batch_by: str,
     credentials: Credentials | None,
     cached: bool,
+    predicates: Sequence[Predicate],
+    wants_users: bool,
+    damage: Damage,
 ) -> tuple[PinnedSource, ...]:
     """The tables in the order of their labels, so that it does not matter in which order they are given.
 
@@ -144,6 +171,9 @@ def open_sources(
             batch_by=batch_by,
             credentials=credentials,
             cached=cached,
+            predicates=predicates,
+            wants_users=wants_users,
+            damage=damage,
         )
         for label, source in labelled
     ]
@@ -168,6 +198,7 @@ def plan_sources(sources: Sequence[PinnedSource]) -> Plan:
         sum(plan.deleted for plan in plans),
         sum(plan.filtered for plan in plans),
         tuple(i for i, plan in enumerate(plans) for _ in plan.files),
+        tuple(sum(dropped) for dropped in zip(*(plan.left_out for plan in plans if plan.left_out), strict=True)),
     )
 
 

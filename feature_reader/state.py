@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
 from feature_reader.errors import StateError
 
 STATE_VERSION = 2
 UNNAMED = ""  # the only table of a state of version 1
+OPTIONAL = ("predicate", "skip_requests", "min_users_per_batch", "damage")
 REMEDIES = {
     "table_uuid": "this is another table, or the table was dropped and made again",
     "snapshot_id": "open the reader without snapshot_id and tag, it then takes the state's snapshot",
@@ -19,6 +20,9 @@ REMEDIES = {
     "shuffle": "open the reader with the state's shuffle",
     "plan_hash": "the snapshot's files or deletes are not those that the state was saved on",
     "seed": "open the reader with the state's seed",
+    "predicate": "open the reader with the state's predicate",
+    "skip_requests": "open the reader with the state's skip_requests; other requests to skip are a new run",
+    "min_users_per_batch": "open the reader with the state's min_users_per_batch",
 }
 
 
@@ -45,10 +49,16 @@ class ReaderState:
     epoch: int
     requests_consumed: int
     version: int = STATE_VERSION
+    predicate: str = ""
+    skip_requests: str = ""
+    min_users_per_batch: int = 0
+    damage: list[list[Any]] = field(default_factory=list)
+    """[file, row group (-1: all), requests] of what could not be read and was left out."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return asdict(self)
+        """As JSON holds it: of what may be left out or asked for, only what is."""
+        used = asdict(self)
+        return {name: value for name, value in used.items() if name not in OPTIONAL or value}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ReaderState:
@@ -64,14 +74,15 @@ class ReaderState:
             )
         if version == 1 and (pin := [f.name for f in fields(TablePin)]) and all(name in data for name in pin):
             data = {**data, "tables": {UNNAMED: {name: data[name] for name in pin}}, "version": STATE_VERSION}
-        missing = [f.name for f in fields(cls) if f.name not in data]
+        required = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+        missing = [name for name in required if name not in data]
         if missing:
             raise StateError(f"the reader state lacks {', '.join(missing)}: it was cut or edited")
         try:
             tables = {str(name): TablePin(**pin) for name, pin in data["tables"].items()}
         except (AttributeError, TypeError) as error:
             raise StateError(f"the reader state's tables are {data['tables']!r}: it was edited") from error
-        return cls(**{f.name: data[f.name] for f in fields(cls)} | {"tables": tables})
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data} | {"tables": tables})
 
     def for_tables(self, labels: Collection[str]) -> ReaderState:
         """The same state for a reader of tables of these names: a single table may have been renamed since.

@@ -26,12 +26,20 @@ class ReaderStats:
     """Seconds from Arrow to the batch's arrays: nulls, strings, offsets."""
     collate_s: float = 0.0
     """Seconds to gather requests in the epoch's order."""
+    copy_s: float = 0.0
+    """Seconds that a loader took to copy batches to its device; of a copy that does not block, to start it."""
     units: int = 0
     """Row groups read whole."""
     slices: int = 0
     """Parts of row groups that the memory bound cannot hold; each goes through its group once if that is shuffled."""
+    read_bytes: int = 0
+    """Bytes of the row groups read, as they lie in their files."""
     decoded_bytes: int = 0
     """Bytes of the arrays that were decoded."""
+    copied_bytes: int = 0
+    """Bytes of the batches that a loader copied to its device."""
+    queue_batches: int = 0
+    """Batches that are gathered and wait for the consumer, now."""
     cache_hits: int = 0
     """Reads of a unit that the disk cache had, of those that it keeps."""
     cache_misses: int = 0
@@ -50,6 +58,10 @@ class ReaderStats:
     """Requests (over all ranks) that `tail="drop"` left out."""
     wrapped: int = 0
     """Requests (over all ranks) that `tail="wrap"` gave twice."""
+    few_users: int = 0
+    """Batches with fewer distinct users than `min_users_per_batch`, since their windows have no more."""
+    bad_requests: int = 0
+    """Requests that batches lack because they cannot be read (`skip_bad_requests`)."""
     _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, **amounts: float) -> None:
@@ -63,6 +75,12 @@ class ReaderStats:
         with self._lock:
             for name, value in values.items():
                 setattr(self, name, max(getattr(self, name), value))
+
+    def put(self, **values: int) -> None:
+        """Set what is no counter."""
+        with self._lock:
+            for name, value in values.items():
+                setattr(self, name, value)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

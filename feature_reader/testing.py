@@ -1,4 +1,5 @@
-"""For tests of what uses the reader: equal batches, hypothesis strategies for specs and batches, committed deletes.
+"""For tests of what uses the reader: equal batches, hypothesis strategies for specs, tables and batches, and committed
+deletes.
 
 `hypothesis` is imported on use: `pip install 'reqlake[dev]'`.
 """
@@ -8,15 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from feature_reader.arrays import offsets_of
 from feature_reader.batch import Jagged, RequestBatch
 from feature_reader.delete_commits import delete_equal, delete_positions
 from feature_reader.layout import ELEMENTS
 from lakehouse.errors import NotInstalledError
+from lakehouse.schema import arrow_schema
 from lakehouse.spec import Column, DatasetSpec, parse_spec
 
-__all__ = ["assert_batches_equal", "batches", "delete_equal", "delete_positions", "specs"]
+__all__ = ["assert_batches_equal", "batches", "delete_equal", "delete_positions", "specs", "tables"]
 SCALARS = ("bool", "int", "long", "float", "double", "string", "timestamp")
 
 
@@ -110,6 +113,55 @@ def batches(spec: DatasetSpec, *, max_requests: int = 8, max_candidates: int = 6
         return RequestBatch(request, candidates, candidate_offsets)
 
     return build()
+
+
+def tables(spec: DatasetSpec, *, max_requests: int = 8, max_candidates: int = 6, max_history: int = 10) -> Any:
+    """A strategy for rows of a spec's request table, as `arrow_schema(spec)` has them: unique requests, lists of one
+    group of one length, nulls wherever the schema allows them inside, empty tables and empty histories included.
+    """
+    st = _strategies()
+    schema = arrow_schema(spec)
+
+    @st.composite  # type: ignore[untyped-decorator]
+    def build(draw: Any) -> pa.Table:
+        requests = draw(st.integers(0, max_requests))
+        rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+        share = draw(st.sampled_from((0.0, 0.3)))
+        candidates = rng.integers(1, max_candidates + 1, requests)
+        histories = {name: rng.integers(0, max_history + 1, requests) for name in spec.sequences}
+        columns = []
+        for column in spec.columns():
+            nulls = share if column.role in ("request", "candidate", "sequence", "label") else 0.0
+            lengths = candidates if column.per_candidate else histories.get(column.group or "")
+            if column.name == "request_id":
+                values: list[Any] = list(range(requests))
+            elif lengths is None:
+                values = [_cell(column, rng, nulls) for _ in range(requests)]
+            else:
+                values = [[_cell(column, rng, nulls) for _ in range(length)] for length in lengths]
+            columns.append(pa.array(values, schema.field(column.name).type))
+        return pa.table(columns, schema=schema)
+
+    return build()
+
+
+def _cell(column: Column, rng: np.random.Generator, nulls: float) -> Any:
+    """A value of a column as Python has it, `nulls` of them None."""
+    if rng.random() < nulls:
+        return None
+    shape = column.type.shape if column.group is None else "scalar"
+    if shape == "scalar":
+        return _scalar(column.type.element, rng)
+    size = column.type.size or 0 if shape == "vector" else int(rng.integers(0, 4))
+    return [_scalar(column.type.element, rng) for _ in range(size)]
+
+
+def _scalar(element: str, rng: np.random.Generator) -> Any:
+    if element == "string":
+        return f"s{rng.integers(0, 50)}"
+    if element in ("float", "double"):
+        return float(np.float32(rng.normal()))
+    return bool(rng.integers(0, 2)) if element == "bool" else int(rng.integers(0, 1000))
 
 
 def _column(column: Column, rows: int, spec: DatasetSpec, rng: np.random.Generator) -> np.ndarray | Jagged:

@@ -13,6 +13,7 @@ from typing import Any
 from feature_reader.batch import Position, RequestBatch
 from feature_reader.errors import RanksDisagreeError, ReaderError
 from feature_reader.reader import Reader
+from feature_reader.stats import ReaderStats
 from lakehouse.errors import NotInstalledError
 
 try:
@@ -96,9 +97,9 @@ class RequestLoader:
         epoch = reader.epoch
         batches = self._batches()
         if self.device is not None and self.device.type == "cuda":
-            batches = _ahead(batches, self.device)
+            batches = _ahead(batches, self.device, reader.stats)
         elif self.device is not None:
-            batches = (batch.to(self.device) for batch in batches)
+            batches = _copied(batches, self.device, reader.stats)
         self._given = None
         for batch in batches:
             self._given = batch
@@ -138,6 +139,7 @@ def check_ranks_agree(reader: Reader) -> None:
         "world_size": reader.share.world_size,
         "steps": len(reader),
     }
+    mine.pop("damage", None)  # what a rank could not read is its own
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, mine)
     wrong = [name for name in mine if name != "rank" and any(other[name] != mine[name] for other in everyone)]
@@ -151,7 +153,16 @@ def check_ranks_agree(reader: Reader) -> None:
         )
 
 
-def _ahead(batches: Iterator[RequestBatch], device: torch.device) -> Iterator[RequestBatch]:
+def _copied(batches: Iterator[RequestBatch], device: torch.device, stats: ReaderStats) -> Iterator[RequestBatch]:
+    """Copy each batch when it is asked for."""
+    for batch in batches:
+        stats.add(copied_bytes=batch.nbytes)
+        with stats.timed("copy_s"):
+            copied = batch.to(device)
+        yield copied
+
+
+def _ahead(batches: Iterator[RequestBatch], device: torch.device, stats: ReaderStats) -> Iterator[RequestBatch]:
     """Copy each batch on a side stream while the loop works on the one before."""
     side: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
@@ -159,7 +170,8 @@ def _ahead(batches: Iterator[RequestBatch], device: torch.device) -> Iterator[Re
         batch = next(batches, None)
         if batch is None:
             return None
-        with torch.cuda.stream(side):
+        stats.add(copied_bytes=batch.nbytes)
+        with torch.cuda.stream(side), stats.timed("copy_s"):
             return batch.to(device, non_blocking=True)
 
     following = copy()

@@ -8,9 +8,9 @@ import pytest
 
 PUBLIC = {
     "feature_reader": """
-        BenchReport BenchRow DataFileError DiskCache FilterError FlatReader FlatReport Jagged MemoryBoundError Origin
-        Plan Position RanksDisagreeError ReadUnit Reader ReaderError ReaderStats RequestBatch Source StateError
-        UnsupportedError bench trace
+        BenchReport BenchRow DataFileError DiskCache Dump FilterError FlatReader FlatReport Jagged MemoryBoundError
+        Origin Plan Position Predicate RanksDisagreeError ReadUnit Reader ReaderError ReaderStats Replay RequestBatch
+        SkipRequests Source StateError UnsupportedError bench dump load_dump replay trace
     """,
     "lakehouse.quality": "Rule RuleResult ValidationReport audit suite_rules validate",
     "lakehouse.report": """

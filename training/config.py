@@ -21,6 +21,8 @@ class TrainConfig:
     """Folder of the run; `<home>/runs/<dataset>-<time>` by default."""
     snapshot_id: int | None = None
     """What to read instead of the current snapshot."""
+    skip_requests: Path | None = None
+    """Keys of requests to leave out (feature_reader.SkipRequests); the run keeps a copy of them."""
     history: str | None = None
     """The sequence to attend to, the first by default; the others are mean-pooled."""
     task_weights: dict[str, float] = field(default_factory=dict)
@@ -58,10 +60,11 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON's types."""
-        return dataclasses.asdict(self) | {"run": str(self.run) if self.run else None}
+        paths = {"run": self.run, "skip_requests": self.skip_requests}
+        return dataclasses.asdict(self) | {name: str(path) if path else None for name, path in paths.items()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrainConfig:
         """What `to_json` wrote."""
-        run = Path(data["run"]) if data["run"] else None
-        return cls(**data | {"run": run, "model": RankerConfig(**data["model"])})
+        paths = {name: Path(data[name]) if data.get(name) else None for name in ("run", "skip_requests")}
+        return cls(**data | paths | {"model": RankerConfig(**data["model"])})

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyiceberg.table import Table
 
-from feature_reader import Reader, RequestBatch
+from feature_reader import Reader, RequestBatch, SkipRequests
 from lakehouse.catalog import open_catalog
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
@@ -27,6 +27,7 @@ from training.split import TimeSplit, time_split
 
 FORMAT = 1
 RUN = "run.json"
+SKIP = "skip_requests.csv"
 KEYS = ("user_id", "request_id", "request_ts", "item_id")
 
 
@@ -40,11 +41,19 @@ class Run:
     split: TimeSplit
     inputs: ModelInputs
     spec: DatasetSpec
+    skip: SkipRequests | None = None
+    """Requests that none of the run's readers gives."""
 
     def reader(self, table: Table, row_filter: str, **options: Any) -> Reader:
         """A reader of this run's snapshot, with the columns that the model and its losses want."""
         return model_reader(
-            table, self.inputs, self.snapshot_id, row_filter, threads=self.config.reader_threads, **options
+            table,
+            self.inputs,
+            self.snapshot_id,
+            row_filter,
+            threads=self.config.reader_threads,
+            skip_requests=self.skip,
+            **options,
         )
 
 
@@ -71,9 +80,10 @@ def start_run(config: TrainConfig, settings: Settings) -> tuple[Run, Table]:
     inputs = describe(spec, history=config.history, task_weights=config.task_weights)
     snapshot_id = config.snapshot_id or snapshot.snapshot_id
     split = time_split(table, snapshot_id, validation_share=config.validation_share, test_share=config.test_share)
-    run = Run(folder, config, snapshot_id, split, inputs, spec)
+    skip = SkipRequests.read(config.skip_requests) if config.skip_requests is not None else None
+    run = Run(folder, config, snapshot_id, split, inputs, spec, skip)
     fitted = fit(inputs, tensors(run.reader(table, split.train, batch_requests=1024, shuffle=False)))
-    run = Run(folder, config, snapshot_id, split, fitted, spec)
+    run = Run(folder, config, snapshot_id, split, fitted, spec, skip)
     document = {
         "format": FORMAT,
         "config": config.to_json(),
@@ -84,6 +94,8 @@ def start_run(config: TrainConfig, settings: Settings) -> tuple[Run, Table]:
     }
     with sole_owner(folder):
         _refuse_started(folder)
+        if skip is not None:
+            write_file(folder / SKIP, skip.to_csv())
         write_file(folder / RUN, json.dumps(document, indent=1))
     return run, table
 
@@ -100,13 +112,15 @@ def open_run(folder: Path) -> Run:
     document = read_json(folder / RUN, "a run")
     check_format(document, folder, "run")
     try:
+        config = TrainConfig.from_json(document["config"])
         return Run(
             folder,
-            TrainConfig.from_json(document["config"]),
+            config,
             document["snapshot_id"],
             TimeSplit(**document["split"]),
             ModelInputs.from_json(document["inputs"]),
             spec_from_json(json.dumps(document["spec"]), f"the spec of {folder}"),
+            SkipRequests.read(folder / SKIP) if config.skip_requests is not None else None,
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / RUN} is damaged: {error}") from error

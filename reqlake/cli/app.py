@@ -67,6 +67,8 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "batches preview": batches.preview,
     "batches trace": batches.trace,
     "batches bench": batches.bench,
+    "batches dump": batches.dump,
+    "batches replay": batches.replay,
     "tag create": tag.create,
     "tag list": tag.list_sets,
     "tag drop": tag.drop,

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tyro.conf import Positional
 
 from reqlake.cli.terminal import out, working
 
 
 def plan(
-    dataset: Positional[str], /, *, where: str | None = None, snapshot: int | None = None, tag: str | None = None
+    dataset: Positional[str],
+    /,
+    *,
+    where: str | None = None,
+    skip_requests: Path | None = None,
+    snapshot: int | None = None,
+    tag: str | None = None,
 ) -> None:
     """The reader's plan: files, row groups, requests, candidates and decoded bytes of an epoch.
 
     Args:
         dataset: A spec file, a table's full name or a dataset's name.
         where: A row filter, such as "request_ts < '2026-01-01T00:00:00+00:00'".
+        skip_requests: Keys of requests to leave out: a Parquet file, or CSV with a header of request_id and user_id.
         snapshot: A snapshot id instead of the current one.
         tag: A tag instead of the current snapshot.
     """
@@ -25,7 +34,7 @@ def plan(
 
     table = open_table(dataset, load_settings())
     with working("planning"):
-        reader = Reader(table, row_filter=where, snapshot_id=snapshot, tag=tag)
+        reader = Reader(table, row_filter=where, skip_requests=skip_requests, snapshot_id=snapshot, tag=tag)
         reader.plan  # noqa: B018 (made on first use)
     show_plan(out(), reader)
 
@@ -37,6 +46,7 @@ def preview(
     requests: int = 3,
     columns: tuple[str, ...] = (),
     where: str | None = None,
+    skip_requests: Path | None = None,
     snapshot: int | None = None,
     tag: str | None = None,
 ) -> None:
@@ -47,6 +57,7 @@ def preview(
         requests: How many requests to show.
         columns: Columns to read; else every column that a model wants.
         where: A row filter, such as "request_ts < '2026-01-01T00:00:00+00:00'".
+        skip_requests: Keys of requests to leave out: a Parquet file, or CSV with a header of request_id and user_id.
         snapshot: A snapshot id instead of the current one.
         tag: A tag instead of the current snapshot.
     """
@@ -57,7 +68,13 @@ def preview(
 
     table = open_table(dataset, load_settings())
     reader = Reader(
-        table, columns=columns or None, batch_requests=requests, row_filter=where, snapshot_id=snapshot, tag=tag
+        table,
+        columns=columns or None,
+        batch_requests=requests,
+        row_filter=where,
+        skip_requests=skip_requests,
+        snapshot_id=snapshot,
+        tag=tag,
     )
     show_batch(out(), reader.spec, next(iter(reader), None))
 
@@ -71,6 +88,7 @@ def trace(
     batch_requests: int = 64,
     seed: int = 0,
     where: str | None = None,
+    skip_requests: Path | None = None,
     snapshot: int | None = None,
     tag: str | None = None,
 ) -> None:
@@ -83,6 +101,7 @@ def trace(
         batch_requests: Requests of a batch, as in the run that is traced.
         seed: The run's seed.
         where: The run's row filter.
+        skip_requests: The run's file of requests to leave out.
         snapshot: A snapshot id instead of the current one.
         tag: A tag instead of the current snapshot.
     """
@@ -93,7 +112,15 @@ def trace(
     from reqlake.show.batches import show_origin
 
     table = open_table(dataset, load_settings())
-    reader = Reader(table, batch_requests=batch_requests, seed=seed, row_filter=where, snapshot_id=snapshot, tag=tag)
+    reader = Reader(
+        table,
+        batch_requests=batch_requests,
+        seed=seed,
+        row_filter=where,
+        skip_requests=skip_requests,
+        snapshot_id=snapshot,
+        tag=tag,
+    )
     show_origin(out(), origins(reader, step, epoch))
 
 
@@ -116,3 +143,74 @@ def bench(dataset: Positional[str], /, *, seconds: float = 2.0, batch_requests: 
     with reading(table, "bench", settings) as snapshot, working("reading"):
         report = measure(table, seconds=seconds, batch_requests=batch_requests, snapshot_id=snapshot)
     show_bench(out(), report)
+
+
+def dump(
+    dataset: Positional[str],
+    step: Positional[int],
+    file: Positional[Path],
+    /,
+    *,
+    epoch: int = 0,
+    batch_requests: int = 64,
+    seed: int = 0,
+    where: str | None = None,
+    skip_requests: Path | None = None,
+    min_users_per_batch: int = 0,
+    snapshot: int | None = None,
+    tag: str | None = None,
+) -> None:
+    """Save one step's batch with its trace (snapshot, files, row groups, rows, state) in an Arrow file.
+
+    Args:
+        dataset: A spec file, a table's full name or a dataset's name.
+        step: The step, counted from 0.
+        file: Where to save it.
+        epoch: The epoch, counted from 0.
+        batch_requests: Requests of a batch, as in the run.
+        seed: The run's seed.
+        where: The run's row filter.
+        skip_requests: The run's file of requests to leave out.
+        min_users_per_batch: The run's least number of users of a batch.
+        snapshot: A snapshot id instead of the current one.
+        tag: A tag instead of the current snapshot.
+    """
+    from feature_reader import Reader
+    from feature_reader import dump as save
+    from lakehouse.settings import load_settings
+    from reqlake.cli.dataset import open_table
+
+    reader = Reader(
+        open_table(dataset, load_settings()),
+        batch_requests=batch_requests,
+        seed=seed,
+        row_filter=where,
+        skip_requests=skip_requests,
+        min_users_per_batch=min_users_per_batch,
+        snapshot_id=snapshot,
+        tag=tag,
+    )
+    batch = save(reader, step, file, epoch).batch
+    out().print(f"{file}: step {step} of epoch {epoch}, {batch.R} requests, {batch.C} candidates", soft_wrap=True)
+
+
+def replay(file: Positional[Path], /) -> int:
+    """Read a dumped batch anew from its table: bit by bit the same, or what differs (exit code 1).
+
+    Args:
+        file: What `batches dump` saved.
+    """
+    from feature_reader import load_dump
+    from feature_reader import replay as read_anew
+    from lakehouse.settings import load_settings
+    from reqlake.cli.dataset import open_table
+
+    saved = load_dump(file)
+    name = saved.trace["table"]
+    found = read_anew(saved, open_table(name, load_settings()))
+    if found.is_same:
+        out().print(f"step {saved.trace['step']} of {name} is bit by bit what {file} holds", soft_wrap=True)
+        return 0
+    for line in found.differences:
+        out().print(line, markup=False, soft_wrap=True)
+    return 1

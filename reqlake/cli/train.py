@@ -18,6 +18,7 @@ def train(
     run: Path | None = None,
     snapshot_id: int | None = None,
     tag: str | None = None,
+    skip_requests: Path | None = None,
     epochs: int | None = None,
     batch_requests: int | None = None,
     learning_rate: float | None = None,
@@ -37,6 +38,7 @@ def train(
         run: Folder of the new run; else one below the lake's home.
         snapshot_id: What to read instead of the current snapshot.
         tag: A training set to read instead of the current snapshot.
+        skip_requests: Keys of requests to leave out: a Parquet file, or CSV with a header of request_id and user_id.
         epochs: Times that the training part is gone through.
         batch_requests: Requests of a step.
         learning_rate: The highest of the schedule.
@@ -69,7 +71,13 @@ def train(
         snapshot_id = snapshot_of(dataset, tag, settings)
     sizes = {"width": width, "layers": layers, "heads": heads, "history_length": history_length}
     given: dict[str, Any] = {"run": run, "epochs": epochs, "batch_requests": batch_requests}
-    given |= {"learning_rate": learning_rate, "history": history, "device": device, "seed": seed}
+    given |= {
+        "skip_requests": skip_requests,
+        "learning_rate": learning_rate,
+        "history": history,
+        "device": device,
+        "seed": seed,
+    }
     if resume is not None:
         known = open_run(resume)
         table, snapshot_id = open_table(known.config.table, settings), known.snapshot_id

@@ -10,11 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from feature_reader import BenchReport, Jagged, Origin, Reader, RequestBatch
+from feature_reader.notebook import MASK, masked
 from lakehouse.spec import DatasetSpec
 from lakehouse.spec.advice import megabytes
 from reqlake.show.rows import shown
-
-MASK = "***"
 
 
 def show_plan(console: Console, reader: Reader) -> None:
@@ -32,6 +31,7 @@ def show_plan(console: Console, reader: Reader) -> None:
     console.print(table)
     left = [f"{plan.deleted:,} deleted"] if plan.deleted else []
     left += [f"{plan.filtered:,} filtered out"] if plan.filtered else []
+    left += [f"{sum(plan.left_out):,} left out"] if any(plan.left_out) else []
     where = f"{len(plan.units)} read units of {len(plan.files)} files"
     parts = [f"{plan.requests:,} requests in {where}", f"{megabytes(plan.decoded_bytes)} decoded", *left]
     console.print(
@@ -89,20 +89,8 @@ def _shape(column: Any) -> str:
     return f"{column.dtype} {list(column.shape)}"
 
 
-def _masked(spec: DatasetSpec) -> set[str]:
-    """Columns whose values nobody should read: sensitive features, and keys of sensitive columns."""
-    keys = spec.keys
-    marked = {
-        "user_id": keys.user_id.sensitive,
-        "request_id": keys.request_id.sensitive,
-        "item_id": keys.item_id.sensitive,
-    }
-    sensitive = {name for name, hidden in marked.items() if hidden}
-    return sensitive | {f"{name}_raw" for name in sensitive} | {c.name for c in spec.columns() if c.sensitive}
-
-
 def _values(spec: DatasetSpec, name: str, column: Any) -> str:
-    if name in _masked(spec):
+    if name in masked(spec):
         return MASK
     rows = column.tolist()
     return "  ".join(shown(row, 3) for row in rows[:4]) + ("  …" if len(rows) > 4 else "")

@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_reader import Jagged, RequestBatch
-from feature_reader.testing import assert_batches_equal, batches, specs
-from tests.feature_reader.plain import rows_of, same
+from feature_reader.decode import Decoder
+from feature_reader.layout import build_layout, sequence_siblings
+from feature_reader.testing import assert_batches_equal, batches, specs, tables
+from lakehouse.schema import arrow_schema, iceberg_schema
+from lakehouse.spec import DatasetSpec
+from tests.feature_reader.plain import expected_rows, rows_of, same
 
 made = specs().flatmap(batches)
 
@@ -76,6 +80,17 @@ def test_a_window_gathers_any_requests_in_any_order(batch: RequestBatch, data: s
             collate.LONG = before
         assert same(rows_of(got), [wanted[i] for i in chosen])
         assert all(np.asarray(c.values if isinstance(c, Jagged) else c).flags.writeable for c in got.request.values())
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), spec=specs())
+def test_any_table_decodes_to_what_its_rows_say(data: st.DataObject, spec: DatasetSpec) -> None:
+    table = data.draw(tables(spec))
+    assert table.schema == arrow_schema(spec)
+    schema = iceberg_schema(spec)
+    decoder = Decoder(build_layout(spec, schema, None), sequence_siblings(spec, schema))
+    rows = rows_of(decoder(table, {f.field_id: f.name for f in schema.fields}, "here"))
+    assert same({row["request_id"]: row for row in rows}, expected_rows(table, spec))
 
 
 def test_padding_has_no_weight_and_follows_cuts() -> None:
