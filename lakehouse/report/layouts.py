@@ -89,9 +89,10 @@ def _gather(files: list[Path], place: Rows, low: int, high: int) -> pa.Table:
         at = place[first : first + batch.num_rows]
         here = np.flatnonzero((at >= low) & (at < high))
         if len(here):
-            found.append(pa.Table.from_batches([batch.take(pa.array(here))]).cast(schema))
+            found.append(pa.Table.from_batches([batch.take(pa.array(here))]))
             places.append(at[here])
-    table = pa.concat_tables(found) if found else schema.empty_table()
+    # Files of before a change of the log lack columns that others have.
+    table = pa.concat_tables([schema.empty_table(), *found], promote_options="permissive")
     order = np.argsort(np.concatenate(places)) if places else np.empty(0, np.int64)
     return table.combine_chunks().take(pa.array(order))
 
