@@ -68,7 +68,7 @@ def test_slices_give_the_batches_of_a_larger_bound(
         assert want.origin is not None
         assert got.origin.places() == want.origin.places()
     assert whole.stats.slices == 0
-    assert bound > low or cut.stats.slices > 1
+    assert bound > low or batch > 4 or cut.stats.slices > 1
     place = data.draw(st.integers(0, len(batches)))
     if place < len(batches):
         cut.load_state_dict(whole.state_dict(batches[place]))
