@@ -97,7 +97,7 @@ def test_old_rows_old_files_and_late_rows_fit_together(spark: Any, settings: Set
     found = verify.run(spark, settings, spec, places)
     assert found.ok, found
     assert quality.validate(spark, settings, spec).passed
-    assert dedup_report(settings, spec, places).requests == len(rows)
+    assert dedup_report(settings, spec, places).candidates == len(raw)
     views.apply(spark, settings, spec)
     flat = spark.sql(f"SELECT count(*), count(stock) FROM lake.{spec.namespace}_spark.feed_impressions").collect()[0]
     assert tuple(flat) == (len(raw), len(fresh))
