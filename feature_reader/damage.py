@@ -62,14 +62,21 @@ class Damage:
             before = self._lost.get(key, rows[:0])
             self._lost[key] = np.union1d(before, rows)
             new = len(self._lost[key]) - self._known_of(key)
+            if self.requests + max(0, new) > self.allowed:
+                raise self._refusal(max(0, new), error)
             if new <= 0:
                 return
-            if self.requests + new > self.allowed:
-                raise self._refusal(new, error)
             if group == WHOLE_FILE:
                 self._known = {place: n for place, n in self._known.items() if place[0] != key[0]}
             self._known[key] = len(self._lost[key])
         log.warning("%d requests left out (%d of %d allowed): %s", new, self.requests, self.allowed, error)
+
+    def read(self, path: str, group: int, rows: np.ndarray) -> None:
+        """These rows could be read: if they could not before, batches have them from now on. What was counted stays."""
+        key = (bare_path(path), group)
+        if key in self._lost:
+            with self._lock:
+                self._lost[key] = np.setdiff1d(self._lost[key], rows)
 
     def _known_of(self, key: tuple[str, int]) -> int:
         """Requests of this place that are counted already: of a file those of its row groups too."""

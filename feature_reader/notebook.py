@@ -57,9 +57,8 @@ def reader_html(reader: Reader) -> str:
     ]
     if reader.is_planned:
         plan = reader.plan
-        rows.insert(
-            1, ("plan", f"{plan.requests:,} requests, {len(plan.units):,} row groups, {len(plan.files):,} files")
-        )
+        where = f"{len(plan.units):,} row groups of {len(plan.files):,} files"
+        rows.insert(1, ("plan", f"{plan.requests:,} requests in {where}"))
     return _table(("reader", ""), rows)
 
 

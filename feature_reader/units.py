@@ -70,13 +70,14 @@ class UnitReader:
         path = self._plan.files[unit.file]
         present, where = source.files.footer(path).present, f"{path}, row group {unit.row_group}"
         try:
-            return source.decoder(table, present, where)
+            batch: RequestBatch | None = source.decoder(table, present, where)
+            self._damage.read(path, unit.row_group, rows)
         except DataFileError as error:
             if not self._damage.allowed:
                 raise
             batch, bad = decode_around(lambda part: source.decoder(part, present, where), table)
             self._lose(unit, rows[bad], error)
-            return LOST if batch is None else batch
+        return LOST if batch is None else batch
 
     def _lose(self, unit: ReadUnit, rows: np.ndarray, error: DataFileError) -> None:
         """Leave out these rows, of which the plan may have left out some anyhow."""

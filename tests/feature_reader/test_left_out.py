@@ -236,6 +236,18 @@ def test_a_resumed_run_goes_on_counting(video: Table) -> None:
         list(strict)
 
 
+def test_what_can_be_read_again_is_given_again(video: Table) -> None:
+    reader = Reader(video, skip_bad_requests=60)
+    path = sorted(local_path(t.file.file_path) for t in video.scan().plan_files())[1]
+    whole = path.read_bytes()
+    harm_after_planning(video, [reader])
+    assert len(ids(reader)) < len(REQUESTS)
+    counted = reader.damage.requests
+    path.write_bytes(whole)
+    assert sorted(ids(reader)) == sorted(REQUESTS["request_id"].to_pylist())
+    assert reader.damage.requests == counted
+
+
 def test_a_file_that_is_gone_when_planning_counts_as_its_requests(video: Table) -> None:
     path = min(local_path(t.file.file_path) for t in video.scan().plan_files())
     rows = pq.ParquetFile(path).metadata.num_rows

@@ -159,6 +159,30 @@ def test_batches_trace_names_the_row_of_each_request(run: Run) -> None:
 
 
 @lake
+def test_batches_replay_reads_what_dump_saved(run: Run, tmp_path: Path) -> None:
+    said = run("batches", "dump", "shop", "1", "step.arrow", "--batch-requests", "5")
+    assert "step.arrow: step 1 of epoch 0, 5 requests" in said.out
+    assert (
+        run("batches", "replay", "step.arrow").text
+        == "step 1 of reqlake.shop_requests is bit by bit what step.arrow holds"
+    )
+    for file in (tmp_path / "lake").rglob("data/**/*.parquet"):
+        file.unlink()
+    again = run("batches", "replay", "step.arrow")
+    assert again.code == 1
+    assert "is not there" in again.out
+
+
+@lake
+def test_requests_named_in_a_file_are_skipped(run: Run, tmp_path: Path) -> None:
+    ids = sql("SELECT request_id FROM feed_requests ORDER BY request_id").to_pydict()["request_id"][:3]
+    (tmp_path / "gone.csv").write_text("request_id\n" + "".join(f"{i}\n" for i in ids))
+    said = run("batches", "plan", "feed", "--skip-requests", "gone.csv")
+    assert "57 requests in" in said.out
+    assert "3 left out" in said.out
+
+
+@lake
 def test_batches_bench_names_the_fastest_setting(run: Run) -> None:
     said = run("batches", "bench", "feed", "--seconds", "0.01")
     assert "bound by" in said.out
