@@ -109,7 +109,7 @@ def refuse_users(table: Table) -> None:
 def _rows(table: Table, snapshot_id: int) -> int:
     snapshot = table.snapshot_by_id(snapshot_id)
     summary = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
-    return int(summary.get("total-records", "0"))
+    return int(summary.get("total-records", "0")) - int(summary.get("total-position-deletes", "0"))
 
 
 def _periods(table: Table, grain: str) -> int:
