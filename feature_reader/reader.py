@@ -158,9 +158,15 @@ class Reader:
         self._iteration: weakref.ref[Generator[RequestBatch, None, None]] | None = None
 
     @classmethod
-    def open(cls, settings: Settings, table: str, **options: Any) -> Reader:
-        """A reader by the table's full name, as in `Reader.open(load_settings(), "reqlake.movielens_requests")`."""
-        return cls(open_request_table(open_catalog(settings), table, settings), **options)
+    def open(cls, settings: Settings, table: str | Sequence[str], **options: Any) -> Reader:
+        """A reader by the table's full name, or by those of several.
+
+        As in `Reader.open(load_settings(), "reqlake.movielens_requests")`.
+        """
+        catalog = open_catalog(settings)
+        if isinstance(table, str):
+            return cls(open_request_table(catalog, table, settings), **options)
+        return cls([open_request_table(catalog, name, settings) for name in table], **options)
 
     @staticmethod
     def from_flat(source: FlatSource, spec: DatasetSpec, **options: Any) -> FlatReader:

@@ -64,6 +64,14 @@ def test_the_order_does_not_follow_the_list(two: list[Table]) -> None:
     assert ids(list(one)) == ids(list(other))
 
 
+@pytest.mark.usefixtures("two")
+def test_tables_are_opened_by_their_names(settings: Settings) -> None:
+    names = ["reqlake.february_requests", "reqlake.january_requests"]
+    reader = Reader.open(settings, names)
+    assert [source.label for source in reader.sources] == names
+    assert reader.plan.requests == 120
+
+
 def test_ranks_share_both_tables_and_any_step_resumes(two: list[Table]) -> None:
     whole = list(Reader(two, batch_requests=11, window=4))
     reader = Reader(two, batch_requests=11, window=4)
