@@ -42,8 +42,11 @@ def test_table_reads_with_its_spec_and_rows(golden: Path) -> None:
     assert rows.to_pylist() == reference_requests(raw_log(spec, users=4, requests_per_user=3), spec).to_pylist()
 
 
-def test_reader_state_goes_on_with_the_same_requests(golden: Path) -> None:
-    saved = json.loads((golden / "reader_state.json").read_text(encoding="utf-8"))
-    reader = Reader(open_table(golden), batch_requests=5, seed=11)
-    reader.load_state_dict(saved["state"])
-    assert [batch.request["request_id"].tolist() for batch in reader] == saved["following"]
+def test_reader_states_go_on_with_the_same_requests(golden: Path) -> None:
+    states = sorted(golden.glob("reader_state*.json"))
+    assert states
+    for file in states:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        reader = Reader(open_table(golden), batch_requests=5, seed=11)
+        reader.load_state_dict(saved["state"])
+        assert [batch.request["request_id"].tolist() for batch in reader] == saved["following"], file.name
