@@ -138,7 +138,8 @@ def _bring_in(lake: Lake, source: Files, batch_id: str | None, before: datetime)
         rows = judged(read, raw).persist()
         condemned = _condemned(rows)
         _require_sound(condemned, raw, settings)
-        told = entries_of(spec, read, rows).persist()
+        # A checkpoint cuts off what a frame was made of: planning it again in each step takes longer than the steps.
+        told = entries_of(spec, read, rows).localCheckpoint()
         late = overdue(spark, lake.catalog, spec, settings, before)
     branch = audit_branch(batch.id)
     members = [Member(MEMBER + m.member, m.name, m.rows) for m in batch.members]
@@ -166,7 +167,7 @@ def _bring_in(lake: Lake, source: Files, batch_id: str | None, before: datetime)
         with steps.step("overdue", f"Taking out labels that have waited too long, {dropped:,} of them for nothing"):
             done = drop_overdue(spark, lake.catalog, spec, settings, lost=lost, before=before)
             dropped = dropped if done else 0
-    for frame in (rows, told, late, waiting, *met.cached):
+    for frame in (rows, late, waiting):
         if frame is not None:
             frame.unpersist()
     return replace(
@@ -240,8 +241,8 @@ def _write(
         return head_of(table, branch), report
     narrow = met.rows.select(*KEY, "request_hash", *label_columns(spec), "_updates")
     with steps.step("compare", "Comparing the labels with the table's"):
-        keys = narrow.where("_updates > 0").select(*KEY).distinct().persist()
-        changed = narrow.join(F.broadcast(keys), KEY, "left_semi").persist()
+        keys = narrow.where("_updates > 0").select(*KEY).distinct().localCheckpoint()
+        changed = narrow.join(F.broadcast(keys), KEY, "left_semi")
         told = changed.agg(F.count("*").alias("rows"), F.coalesce(F.sum("_updates"), F.lit(0)).alias("updates"))
         count = told.collect()[0]
     if count["rows"]:
@@ -256,6 +257,4 @@ def _write(
     if count["rows"]:
         with steps.step("audit", "Validating before anything is published"):
             audit(appended(spark, lake.requests, head), spec).require()
-    for frame in (changed, keys):
-        frame.unpersist()
     return head, replace(report, updated=int(count["updates"]), requests=int(count["rows"]))

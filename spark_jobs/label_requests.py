@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Met:
-    """The stored requests of a batch's labels: their rows with `_updates`, partitions, impressions; what is cached."""
+    """The stored requests of a batch's labels: partitions, rows with `_updates`, impressions."""
 
     spec: DatasetSpec
     where: str
     rows: DataFrame | None
     impressions: DataFrame | None
-    cached: tuple[DataFrame, ...] = ()
 
     def missing(self, entries: DataFrame) -> DataFrame:
         """The entries whose impression is not among them."""
@@ -62,9 +61,11 @@ def find_labelled(
     found = [part[0] for part in parts if part is not None]
     if not found:
         return Met(spec, "", None, None)
-    met = (found[0] if len(found) == 1 else found[0].unionByName(found[1])).distinct().persist()
+    met = (found[0] if len(found) == 1 else found[0].unionByName(found[1])).distinct().localCheckpoint()
+    for part in found:
+        part.unpersist()
     where = touched_partitions(spec, met, catalog, NO_REACH)
     stored = frame.where(where).join(F.broadcast(met.select(*KEY).distinct()), KEY, "left_semi")
-    rows = with_labels(spec, stored, by_request(spec, entries))
-    shown = impressions(spec, stored.select(*KEY, "request_ts", *impression_key(spec))).persist()
-    return Met(spec, where, rows, shown, (met, shown, *found))
+    rows = with_labels(spec, stored, by_request(spec, entries).localCheckpoint())
+    shown = impressions(spec, stored.select(*KEY, "request_ts", *impression_key(spec))).localCheckpoint()
+    return Met(spec, where, rows, shown)

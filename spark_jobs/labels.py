@@ -79,31 +79,40 @@ def with_labels(spec: DatasetSpec, rows: DataFrame, late: DataFrame) -> DataFram
 
     told = rows.join(F.broadcast(late), KEY, "left")
     columns: dict[str, Column] = {}
+    updates = F.lit(0)
     for name in spec.timed_labels:
-        told = told.withColumn(f"_best_{name}", _best(spec, name))
+        # Columns of their own: an expression that is named twice is planned, and run, twice.
+        told = told.withColumn(f"_own_{name}", _own(name)).withColumn(f"_best_{name}", _best(spec, name))
         columns[name] = F.col(f"_best_{name}.value")
         columns[f"{name}_time"] = F.col(f"_best_{name}.time")
-    updates = [F.size(F.filter(F.col(f"_best_{name}"), lambda x: x["late"])) for name in spec.timed_labels]
+        changed = F.zip_with(f"_best_{name}", f"_own_{name}", lambda stands, own: stands > own)
+        updates = updates + F.size(F.filter(changed, lambda differs: differs))
     nothing = F.col(LATE.format(spec.timed_labels[0])).isNull()
     kept = [c for c in rows.columns if c not in columns]
-    changed = [F.when(nothing, F.col(name)).otherwise(column).alias(name) for name, column in columns.items()]
-    return told.select(*kept, *changed, F.when(nothing, 0).otherwise(sum(updates, F.lit(0))).alias("_updates"))
+    labels = [F.when(nothing, F.col(name)).otherwise(column).alias(name) for name, column in columns.items()]
+    return told.select(*kept, *labels, F.when(nothing, 0).otherwise(updates).alias("_updates"))
+
+
+def _own(name: str) -> Column:
+    """What the row itself tells of each candidate."""
+    from pyspark.sql import functions as F
+
+    return F.transform("item_id", lambda _, i: ranked(F.get(F.col(name), i), F.get(F.col(f"{name}_time"), i)))
 
 
 def _best(spec: DatasetSpec, name: str) -> Column:
-    """The label that stands for each candidate, with `late`: whether an entry brought it."""
+    """What stands for each candidate: the greatest of its own and of what entries tell of it."""
     from pyspark.sql import functions as F
 
     by_position = len(impression_key(spec)) > 1
 
     def best(item: Column, i: Column) -> Column:
-        own = ranked(F.get(F.col(name), i), F.get(F.col(f"{name}_time"), i))
+        own = F.array(F.get(F.col(f"_own_{name}"), i))
         key = F.struct(item.alias("item_id"), F.get("position", i).alias("position")) if by_position else item
         told = F.filter(
             F.try_element_at(F.col(LATE.format(name)), key), lambda e: applies(spec, e["time"], F.col("request_ts"))
         )
-        stands = F.array_max(F.concat(F.array(own), F.coalesce(told, F.filter(F.array(own), lambda _: F.lit(False)))))
-        return F.struct(stands["value"].alias("value"), stands["time"].alias("time"), (stands > own).alias("late"))
+        return F.array_max(F.concat(own, F.coalesce(told, F.filter(own, lambda _: F.lit(False)))))
 
     return F.transform("item_id", best)
 

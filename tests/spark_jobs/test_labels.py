@@ -200,7 +200,7 @@ def test_a_batch_of_labels_that_dies_anywhere_is_made_good(
 ) -> None:
     """At each step a batch of its own, on one table: labels of one impression, of one to come, and a bad row."""
     ingest.run(spark, settings, SPEC, [write(shown((1, 1, 1), (1, 1, 2)), "log")])
-    steps = ["append_batch", "write_pending", "publish", "lakehouse.ledger.Ledger.write"]
+    steps = ["write_pending", "publish", "lakehouse.ledger.Ledger.write"]
     for n, step in enumerate(steps, start=1):
         at, before = T0 + timedelta(hours=n), clicks(settings)
         folder = write(
