@@ -8,9 +8,11 @@ from __future__ import annotations
 import glob
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -134,9 +136,8 @@ def _on_s3(name: str, s3: S3Settings | None) -> Iterator[Place]:
     found = [info for info in system.get_file_info(selector) if info.type == fs.FileType.File and info.size is not None]
     if not found and not glob.has_magic(key):
         raise RawDataError(f"no raw file {name}: check the bucket and the key")
-    for info in found:
-        if belongs(info.path, plain, pattern):
-            yield _place(system, info)
+    with ThreadPoolExecutor(16) as pool:  # a request each
+        yield from pool.map(partial(_place, system), [info for info in found if belongs(info.path, plain, pattern)])
 
 
 def _place(system: fs.FileSystem, info: fs.FileInfo) -> Place:
