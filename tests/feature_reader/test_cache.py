@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator
@@ -210,6 +211,16 @@ def test_epochs_from_the_cache_are_those_without_it(video: Table, tmp_path: Path
     for got, want in zip(cached, plain, strict=True):
         assert_batches_equal(got, want)
     assert cached.stats.cache_damaged == units
+
+
+def test_a_reader_goes_to_a_worker_process_with_its_cache(video: Table, tmp_path: Path) -> None:
+    reader = Reader(video, batch_requests=7, cache=DiskCache(tmp_path / "cache", 1 << 30))
+    batches = list(reader)
+    reader.epoch = 0
+    other = pickle.loads(pickle.dumps(reader))
+    for got, want in zip(other, batches, strict=True):
+        assert_batches_equal(got, want)
+    assert other.stats.cache_hits == len(reader.plan.units)
 
 
 def test_the_hits_are_the_share_that_is_kept(video: Table, tmp_path: Path) -> None:

@@ -49,17 +49,17 @@ def fail(reader: Reader) -> None:
         raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("way", ["whole", "slices", "slices in file order", "disk cache", "damaged file"])
+@pytest.mark.parametrize("way", ["whole", "slices", "disk cache", "damaged file"])
 def test_fifty_epochs_leave_what_one_does(
     video: Table, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options: dict[str, Any] = {"batch_requests": 9, "window": 3, "columns": ["item_id", "watched_clip"]}
-    if way.startswith("slices"):
+    if way == "slices":
         monkeypatch.setattr(memory, "STREAM_BYTES", 64)
         monkeypatch.setattr(files, "STREAM_BUFFER", 8)
         monkeypatch.setattr(sources, "PAGE_BYTES", "")
         monkeypatch.setattr(sources, "PAGE_BYTES_DEFAULT", 8)
-        options |= {"batch_requests": 2, "window": 1, "shuffle": way == "slices", "memory_bytes": 3000}
+        options |= {"batch_requests": 2, "window": 1, "memory_bytes": 3000}
     if way == "disk cache":
         for module in (plan, files):
             monkeypatch.setattr(module, "is_local", lambda _: False)
@@ -87,5 +87,5 @@ def test_fifty_epochs_leave_what_one_does(
     assert before[0] == 0
     assert held() == before
     assert sys.getallocatedblocks() - blocks < 20 * EPOCHS
-    assert (reader.stats.slices > 0) == way.startswith("slices")
+    assert (reader.stats.slices > 0) == (way == "slices")
     assert (reader.stats.cache_hits > 0) == (way == "disk cache")
