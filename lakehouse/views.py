@@ -122,11 +122,14 @@ def _unnest_trino(view: View, listed: list[Column], table: str) -> str:
 
 
 def _unnest_spark(view: View, listed: list[Column], table: str) -> str:
+    # A column that came after the row is null, and so would be what is zipped with it. Zipped expressions are named by
+    # their places.
+    places = {column.name: place for place, column in enumerate(listed)}
     chosen = ", ".join(
-        f"{'u.event' if c in listed else 'r'}.`{c.name}` AS `{_event_name(c) if view.kind == 'events' else c.name}`"
+        f"{f'u.event.`{places[c.name]}`' if c.name in places else f'r.`{c.name}`'} "
+        f"AS `{_event_name(c) if view.kind == 'events' else c.name}`"
         for c in view.columns
     )
     index = ", u.ordinal + 1L AS event_index" if view.kind == "events" else ""
-    # A column that came after the row is null, and so would be what is zipped with it.
-    zipped = f"arrays_zip({', '.join(f'coalesce(r.`{c.name}`, array()) AS `{c.name}`' for c in listed)})"
+    zipped = f"arrays_zip({', '.join(f'coalesce(r.`{c.name}`, array())' for c in listed)})"
     return f"SELECT {chosen}{index} FROM {table} AS r LATERAL VIEW posexplode({zipped}) u AS ordinal, event"
