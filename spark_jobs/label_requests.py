@@ -62,8 +62,6 @@ def find_labelled(
     if not found:
         return Met(spec, "", None, None)
     met = (found[0] if len(found) == 1 else found[0].unionByName(found[1])).distinct().localCheckpoint()
-    for part in found:
-        part.unpersist()
     where = touched_partitions(spec, met, catalog, NO_REACH)
     stored = frame.where(where).join(F.broadcast(met.select(*KEY).distinct()), KEY, "left_semi")
     rows = with_labels(spec, stored, by_request(spec, entries).localCheckpoint())

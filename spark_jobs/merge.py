@@ -143,20 +143,18 @@ def delete_requests(spark: SparkSession, target: str, where: str, keys: DataFram
 def find_keys(
     spec: DatasetSpec, batch: DataFrame, frame: DataFrame, catalog: str, reach: Reach
 ) -> tuple[DataFrame, int] | None:
-    """Key and time of the stored rows of a batch's requests, cached, and how many; None where there are none.
+    """Key and time of the stored rows of a batch's requests, in memory, and how many; None where there are none.
 
     `batch` has user_id, request_id and request_ts; `frame` is the request table. Keys alone are read, of the batch's
     buckets and the periods within `reach` of its times.
     """
     batch = batch.dropna().distinct().persist()
     near = frame.where(touched_partitions(spec, batch, catalog, reach))
-    met = near.select(*KEY, "request_ts").join(batch.select(*KEY).distinct(), KEY, "left_semi").persist()
+    # A checkpoint cuts off the batch's plan, which every later step would plan again.
+    met = near.select(*KEY, "request_ts").join(batch.select(*KEY).distinct(), KEY, "left_semi").localCheckpoint()
     rows = met.count()
     batch.unpersist()
-    if not rows:
-        met.unpersist()
-        return None
-    return met, rows
+    return (met, rows) if rows else None
 
 
 def find_known(spark: SparkSession, spec: DatasetSpec, batch: DataFrame, table: str, snapshot_id: int) -> Known | None:
@@ -186,7 +184,7 @@ def find_known(spark: SparkSession, spec: DatasetSpec, batch: DataFrame, table: 
         # Under features of another time a row has another hash: late rows are told by what it would be now.
         stored = with_fingerprint(stored, {c.name: c for c in spec.columns("request", "sequence")}, NOW)
     narrow = _narrow(spec, stored).persist()
-    return Known(spec, table, snapshot_id, where, keys, stored, narrow, rows, narrow.count(), (met, narrow))
+    return Known(spec, table, snapshot_id, where, keys, stored, narrow, rows, narrow.count(), (narrow,))
 
 
 def _micros(spec: DatasetSpec) -> int:

@@ -25,12 +25,11 @@ def settle(dedup: Dedup) -> Dedup:
     if known is None:
         return dedup
     raw, stored = F.col("_size") - _stored(), _stored()
-    untouched = _unchanged(dedup.spec, dedup.groups, known).persist()
+    untouched = _unchanged(dedup.spec, dedup.groups, known).localCheckpoint()
     mine = dedup.groups.join(F.broadcast(untouched), KEY, "left_semi")
     count = mine.agg(F.count("*").alias("rows"), F.sum(stored).alias("candidates"), F.sum(raw).alias("raw"))
     told = count.collect()[0]
     if not told["rows"]:
-        untouched.unpersist()
         return dedup
     keys = F.broadcast(untouched.select(*KEY))
     left = replace(
@@ -40,7 +39,6 @@ def settle(dedup: Dedup) -> Dedup:
         narrow=known.narrow.join(keys, KEY, "left_anti"),
         rows=known.rows - told["rows"],
         candidates=known.candidates - told["candidates"],
-        cached=(*known.cached, untouched),
         settled=int(told["raw"]),
     )
     groups = dedup.groups.join(keys, KEY, "left_anti").persist()
