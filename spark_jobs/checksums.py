@@ -6,9 +6,10 @@ checksums hold the same rows, whatever files and order they lie in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lakehouse.spec import FeatureType
+from lakehouse.spec.types import Element
 from spark_jobs.columns import SPARK
 from spark_jobs.fingerprint import fingerprint
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import DataType
 
 KEY = ("user_id", "request_id", "request_hash")
-ELEMENTS = {name: element for element, name in SPARK.items()}
+ELEMENTS = {name: cast("Element", element) for element, name in SPARK.items()}
 Sums = dict[tuple[Any, ...], tuple[int, ...]]
 """By partition values: rows, then a sum per column, in the frame's order."""
 
@@ -57,7 +58,7 @@ def _hash(name: str, kind: DataType) -> Column:
     if element is None or depth > 2:  # a column of another tool's
         return F.xxhash64(column.isNull(), F.to_json(F.struct(column)))
     if depth < 2:
-        return fingerprint({name: FeatureType(element, "list" if depth else "scalar")})  # type: ignore[arg-type]
+        return fingerprint({name: FeatureType(element, "list" if depth else "scalar")})
     # Spark's hash does not mix lengths: each inner list goes in with its own, and with the places of its nulls.
     lists = F.transform(
         column, lambda x: F.xxhash64(F.coalesce(F.size(x), F.lit(-1)), F.transform(x, lambda y: y.isNull()), x)

@@ -7,11 +7,13 @@ at a time. There the name is missing between two calls; `mend` gives it back whe
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.table import Table
-from sqlalchemy import update
+from sqlalchemy import CursorResult, update
 from sqlalchemy.orm import Session
 
 from lakehouse.catalog import ASIDE, catalog_errors, table_names
@@ -39,7 +41,7 @@ def _at_once(catalog: SqlCatalog, steps: list[tuple[str, str, Table]]) -> None:
     with Session(catalog.engine) as session, session.begin():
         for before, after, table in steps:
             space, _, old = before.rpartition(".")
-            moved = session.execute(
+            statement = (
                 update(IcebergTables)
                 .where(
                     IcebergTables.catalog_name == catalog.name,
@@ -49,7 +51,8 @@ def _at_once(catalog: SqlCatalog, steps: list[tuple[str, str, Table]]) -> None:
                 )
                 .values(table_name=after.rpartition(".")[2])
             )
-            if moved.rowcount != 1:  # type: ignore[attr-defined]
+            moved = cast("CursorResult[Any]", session.execute(statement))
+            if moved.rowcount != 1:
                 raise CommitFailedException(f"{before} has been changed by another writer")
 
 
