@@ -8,6 +8,7 @@ which TorchRec's pooled collections expand to the C candidates after their look-
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 from feature_reader.arrays import Array
@@ -62,10 +63,9 @@ def keyed(batch: RequestBatch, features: Features) -> Any:
 
 def _tensor() -> Any:
     try:
-        from torchrec import KeyedJaggedTensor  # type: ignore[import-not-found,unused-ignore]
+        return import_module("torchrec").KeyedJaggedTensor
     except ModuleNotFoundError as error:
         raise ReaderError("torchrec is not installed: pip install torchrec, in the version for your torch") from error
-    return KeyedJaggedTensor
 
 
 def _by_part(batch: RequestBatch, features: Features) -> dict[str, dict[str, str]]:
