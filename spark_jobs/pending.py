@@ -162,18 +162,23 @@ def drop_overdue(
 
     quarantine = f"{settings.catalog.in_spark}.{ensure_quarantine(catalog, spec, settings)}"
     place = ["batch_id", "file", "row", "detail"]
-    rows = lost.select(
-        F.lit(UNMATCHED).alias("reason"),
-        F.col("label").alias("detail"),
-        "batch_id",
-        "file",
-        "row",
-        "raw",
-        *KEY,
-        F.current_timestamp().alias("quarantined_at"),
-        F.lit(None).cast("string").alias("raw_schema"),
-        F.lit(None).cast("string").alias("replayed_by"),
-    ).dropDuplicates(place)
+    # Without the checkpoint Spark 4.1's optimizer collapses the projections to a plan that it then refuses.
+    rows = (
+        lost.select(
+            F.lit(UNMATCHED).alias("reason"),
+            F.col("label").alias("detail"),
+            "batch_id",
+            "file",
+            "row",
+            "raw",
+            *KEY,
+            F.current_timestamp().alias("quarantined_at"),
+            F.lit(None).cast("string").alias("raw_schema"),
+            F.lit(None).cast("string").alias("replayed_by"),
+        )
+        .dropDuplicates(place)
+        .localCheckpoint()
+    )
     try:
         with maintenance_lease(catalog, spec, settings, "labels"):
             told = spark.table(quarantine).where(F.col("reason") == UNMATCHED).select(*place)

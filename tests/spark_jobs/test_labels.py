@@ -204,7 +204,7 @@ def test_a_batch_of_labels_that_dies_anywhere_is_made_good(
     for n, step in enumerate(steps, start=1):
         at, before = T0 + timedelta(hours=n), clicks(settings)
         folder = write(
-            told({"clicked": n / 8, "at": at}, {"product": 10 * n, "clicked": 0.5}, {"u": None}), f"labels{n}"
+            told({"clicked": n / 8, "at": at}, {"product": 10 * n, "clicked": 0.5}, {"u": None, "at": at}), f"labels{n}"
         )
         with monkeypatch.context() as patch:
             patch.setattr(*((step, die) if "." in step else (label_batch, step, die)))
