@@ -64,6 +64,8 @@ def test_a_new_request_feature_without_moving_the_table(
     table, rows = made(settings, name)
     source = source_of(rows[:-2], "trust", pa.float32(), tmp_path, lambda r: float(r["request_id"] % 7))
     spark.conf.set("spark.sql.autoBroadcastJoinThreshold", broadcast)
+    spark.conf.set("spark.sql.ui.explainMode", "formatted")
+    spark.conf.set("spark.sql.maxPlanStringLength", "1000000")  # the suite's Spark tells no plans
     report = backfill.run(spark, settings, SPECS[name], "trust", source)
     after = table.refresh().scan().to_arrow()
     wanted = {(r["user_id"], r["request_id"]): float(r["request_id"] % 7) for r in rows[:-2]}
@@ -156,7 +158,9 @@ def test_killed_between_groups_goes_on_and_another_writer_is_not_overwritten(
 
     def and_append(*args: Any) -> Any:  # another writer commits between reading and writing
         if len(table.refresh().scan().to_arrow()) == len(rows):
-            table.append(late.append_column("trust", pa.nulls(len(late), pa.int64())).cast(table.schema().as_arrow()))
+            schema = table.schema().as_arrow()
+            rows_of_it = late.append_column("trust", pa.nulls(len(late), pa.int64()))
+            table.append(rows_of_it.select(schema.names).cast(schema))
         return fill(*args)
 
     monkeypatch.setattr(backfill, "fill", and_append)
