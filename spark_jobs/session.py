@@ -87,6 +87,9 @@ def session_conf(settings: Settings) -> dict[str, str]:
             "spark.sql.execution.arrow.pyspark.enabled": "true",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
+            # Each stage tells its plan as text to a UI that is off; ours are long.
+            "spark.sql.ui.explainMode": "simple",
+            "spark.sql.maxPlanStringLength": "8192",
             "spark.log.level": "ERROR",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",

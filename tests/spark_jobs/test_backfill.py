@@ -65,7 +65,7 @@ def test_a_new_request_feature_without_moving_the_table(
     source = source_of(rows[:-2], "trust", pa.float32(), tmp_path, lambda r: float(r["request_id"] % 7))
     spark.conf.set("spark.sql.autoBroadcastJoinThreshold", broadcast)
     spark.conf.set("spark.sql.ui.explainMode", "formatted")
-    spark.conf.set("spark.sql.maxPlanStringLength", "1000000")  # the suite's Spark tells no plans
+    spark.conf.set("spark.sql.maxPlanStringLength", "1000000")  # session.py cuts plans short
     report = backfill.run(spark, settings, SPECS[name], "trust", source)
     after = table.refresh().scan().to_arrow()
     wanted = {(r["user_id"], r["request_id"]): float(r["request_id"] % 7) for r in rows[:-2]}

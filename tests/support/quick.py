@@ -10,10 +10,7 @@ MASTER = "local[1]"
 QUICK = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     "spark.default.parallelism": "2",
-    # Adaptive execution plans anew, and tells the plan to the UI as text, after each stage.
-    "spark.sql.adaptive.enabled": "false",
-    "spark.sql.ui.explainMode": "simple",
-    "spark.sql.maxPlanStringLength": "100",
+    "spark.sql.adaptive.enabled": "false",  # which plans anew after each stage
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
