@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from feature_reader.arrays import Array
+from feature_reader.batch import Jagged, RequestBatch
 from lakehouse.spec import DatasetSpec
 
 if TYPE_CHECKING:
-    from feature_reader.batch import Jagged, RequestBatch
     from feature_reader.reader import Reader
 
 MASK = "***"
@@ -62,7 +63,7 @@ def reader_html(reader: Reader) -> str:
     return _table(("reader", ""), rows)
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return (
         f"<table><thead>{_row('th', header)}</thead><tbody>{''.join(_row('td', row) for row in rows)}</tbody></table>"
     )
@@ -74,13 +75,13 @@ def _row(tag: str, cells: tuple[str, ...]) -> str:
 
 
 def _shape(column: Array | Jagged) -> str:
-    if hasattr(column, "offsets"):
+    if isinstance(column, Jagged):
         return f"{column.values.dtype} jagged"
     return " ".join([str(column.dtype), *(f"[{n}]" for n in column.shape[1:])])
 
 
 def _values(column: Array | Jagged) -> str:
-    rows = [column.row(i) if hasattr(column, "offsets") else column[i] for i in range(min(SHOWN, len(column)))]
+    rows = [column.row(i) if isinstance(column, Jagged) else column[i] for i in range(min(SHOWN, len(column)))]
     return "  ".join(_value(row) for row in rows) + ("  …" if len(column) > SHOWN else "")
 
 
