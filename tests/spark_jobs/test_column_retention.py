@@ -127,7 +127,7 @@ def test_every_kind_of_column(spark: Any, settings: Settings) -> None:
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("conflict", ["split", "latest"])
+@pytest.mark.parametrize("conflict", ["split", pytest.param("latest", marks=pytest.mark.exhaustive)])
 def test_verify_knows_what_was_emptied(spark: Any, settings: Settings, write: Any, conflict: str) -> None:
     spec = with_retention(
         "feed", {"seen": {"columns": ["history", "score", "price"], "after": "2d"}}, conflict=conflict

@@ -71,7 +71,7 @@ def of_others(table: Any, snapshot_id: int | None, ids: set[int]) -> list[dict[s
     return rows_of(rows.filter([u not in ids for u in rows["user_id"].to_pylist()]))
 
 
-@pytest.mark.parametrize("name", ["feed", "shop"])
+@pytest.mark.parametrize("name", [pytest.param("feed", marks=pytest.mark.exhaustive), "shop"])
 def test_users_leave_every_place_and_the_others_stay(spark: Any, settings: Settings, name: str) -> None:
     spec = SPECS[name]
     table, users = loaded(spark, settings, name)

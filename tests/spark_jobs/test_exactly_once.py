@@ -58,7 +58,15 @@ def test_new_requests_append_and_late_impressions_merge(spark: Any, settings: Se
     assert branches(settings) == {"main"}
 
 
-@pytest.mark.parametrize("step", ["_take_out", "append_batch", "audit", "publish"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("_take_out", marks=pytest.mark.exhaustive),
+        "append_batch",
+        pytest.param("audit", marks=pytest.mark.exhaustive),
+        "publish",
+    ],
+)
 def test_a_merge_killed_before_publishing_leaves_the_table_as_it_was(
     step: str, spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

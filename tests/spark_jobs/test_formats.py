@@ -60,7 +60,7 @@ def test_a_log_that_is_spread_over_two_formats(spark: Any, settings: Settings, t
     assert all('"click":5.0' in row["raw"] for row in held)
 
 
-@pytest.mark.parametrize("name", ["shop", "video"])
+@pytest.mark.parametrize("name", ["shop", pytest.param("video", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("lay", [as_orc, as_avro])
 def test_each_format_gives_the_rows_that_parquet_gives(
     lay: Callable[..., str], name: str, spark: Any, tmp_path: Path, write: Any

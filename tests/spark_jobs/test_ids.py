@@ -52,7 +52,14 @@ def test_ids_are_kept_once_and_translate_back(spark: Any, settings: Settings, wr
     assert set(told["string"].to_pylist()) == set(users.values())
 
 
-@pytest.mark.parametrize("step", ["publish", "spark_jobs.ids.publish", "lakehouse.ledger.Ledger.write"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("publish", marks=pytest.mark.exhaustive),
+        "spark_jobs.ids.publish",
+        pytest.param("lakehouse.ledger.Ledger.write", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_killed_while_ids_are_kept(
     step: str, spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

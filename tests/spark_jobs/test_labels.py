@@ -249,7 +249,7 @@ def test_an_ingest_that_dies_before_it_takes_out_applied_labels(
     ]
 
 
-@pytest.mark.parametrize("first", ["labels", "impressions"])
+@pytest.mark.parametrize("first", ["labels", pytest.param("impressions", marks=pytest.mark.exhaustive)])
 def test_a_label_and_its_impression_at_the_same_time(
     first: str, spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

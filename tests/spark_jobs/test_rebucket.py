@@ -65,7 +65,7 @@ def names(settings: Settings, spec: DatasetSpec) -> set[str]:
     return set(table_names(open_catalog(settings), spec.namespace))
 
 
-@pytest.mark.parametrize("name", ["shop", "video"])
+@pytest.mark.parametrize("name", ["shop", pytest.param("video", marks=pytest.mark.exhaustive)])
 def test_every_state_comes_over_and_goes_back(spark: Any, settings: Settings, name: str) -> None:
     spec, catalog = SPECS[name], open_catalog(settings)
     old = loaded(settings, name)
