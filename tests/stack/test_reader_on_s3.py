@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {"batch_requests": 7, "window": 3}
 
 @pytest.fixture(scope="module")
 def video(lake: Settings) -> Table:
-    """60 requests in some ten row groups, on Postgres and S3."""
+    """60 requests in some ten row groups, on Postgres and S3, beside those that other tests of this stack wrote."""
     return write_request_table(lake, SPEC, reference_requests(raw_log(SPEC), SPEC), files=2, row_group=7)
 
 
@@ -74,7 +74,7 @@ def test_a_server_that_fails_every_time_is_a_clear_error_at_once(flaky: Table, w
         list(reader)
     assert reader.requests_consumed == given.R == 7
     way.fault = lambda _number, _key: None
-    assert sum(b.R for b in reader) == 53  # it goes on from there
+    assert sum(b.R for b in reader) == len(flaky.scan().to_arrow()) - 7  # it goes on from there
 
 
 def test_a_server_that_never_answers_is_given_up_after_the_clients_own_timeout(
@@ -143,7 +143,7 @@ def test_a_catalog_that_vends_credentials_is_asked_by_itself(
     assert reader.plan
     way.fault = lambda _number, _key: None if asked else "expired"
     monkeypatch.setattr(flaky.catalog, "load_table", vend)
-    assert sum(batch.R for batch in reader) == 60
+    assert sum(batch.R for batch in reader) == len(video.scan().to_arrow()) >= 60
     assert len(asked) == 1
 
 
