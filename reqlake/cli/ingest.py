@@ -57,7 +57,7 @@ def ingest(
         _ingest_labels(spec, raw, batch_id, alone=not (table or stream))
         return
     source = source_of(raw, table, from_snapshot, to_snapshot)
-    if stream and not (batch_id is from_snapshot is to_snapshot is None):
+    if stream and any(given is not None for given in (batch_id, from_snapshot, to_snapshot)):
         raise RawDataError("--batch-id, --from-snapshot and --to-snapshot are of one batch: a stream goes on by itself")
     if once and not stream:
         raise RawDataError("--once says that a --stream stops when it has taken what is there")

@@ -108,6 +108,7 @@ def test_bad_vectors_and_missing_values(spark: Any, settings: Settings, write: A
     assert rows_of(published(settings, spec)) == rows_of(reference_requests(good, spec))
 
 
+@pytest.mark.exhaustive
 def test_a_bad_variant_does_not_give_its_time_to_the_others(spark: Any, settings: Settings, write: Any) -> None:
     """The earliest row of a request holds a NaN: the request's time is that of its sound rows."""
     spec = SPECS["feed"]
@@ -121,6 +122,7 @@ def test_a_bad_variant_does_not_give_its_time_to_the_others(spark: Any, settings
     assert rows_of(published(settings, spec)) == rows_of(reference_requests(good, spec))
 
 
+@pytest.mark.exhaustive
 def test_bad_rows_that_hide_bad_rows_that_hide_sound_ones(spark: Any, settings: Settings, write: Any) -> None:
     """Without the bad row at 0 h the one at 7 h is in time, and without that one the sound one at 14 h."""
     spec = SPECS["feed"]

@@ -112,6 +112,7 @@ def test_each_group_leaves_its_own_days_once(spark: Any, settings: Settings, mon
     assert not any(name.startswith(EMPTIED) for name in carried(table, FEED))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.spark
 def test_every_kind_of_column(spark: Any, settings: Settings) -> None:
     rows = reference_requests(raw_log(VIDEO, users=5), VIDEO)

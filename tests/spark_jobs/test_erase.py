@@ -187,6 +187,7 @@ def test_what_cannot_be_removed_fails_the_proof_by_name(spark: Any, settings: Se
     assert (again.requests, again.shared_requests, again.histories, again.shared_histories) == (2, 1, 1, 1)
 
 
+@pytest.mark.exhaustive
 def test_rows_that_were_deleted_by_position_are_not_left_in_their_files(spark: Any, settings: Settings) -> None:
     """As a late merge leaves them: of one user a request, of the other every one, in a set and in the table."""
     spec = SPECS["feed"].model_copy(update={"partition": SPECS["shop"].partition})

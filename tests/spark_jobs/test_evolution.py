@@ -47,6 +47,7 @@ def evolve(settings: Settings, spec: DatasetSpec) -> None:
     apply(catalog, plan(catalog.load_table(spec.table()), spec), settings)
 
 
+@pytest.mark.exhaustive
 def test_old_rows_old_files_and_late_rows_fit_together(spark: Any, settings: Settings, write: Any) -> None:
     """First batch, change, then: old files with late rows of stored requests, new files, and new late variants."""
     raw = raw_log(FEED, users=6, requests_per_user=2, fanout=4)
@@ -109,6 +110,7 @@ def test_old_rows_old_files_and_late_rows_fit_together(spark: Any, settings: Set
     assert (report.requests, report.merged_requests) == (1, 1)
 
 
+@pytest.mark.exhaustive
 def test_an_original_column_may_not_go_missing(spark: Any, settings: Settings, write: Any) -> None:
     """Only columns that came later may lack: a log that lost one is refused by name, as ever."""
     raw = raw_log(FEED, users=2)

@@ -62,7 +62,7 @@ def test_new_requests_append_and_late_impressions_merge(spark: Any, settings: Se
     "step",
     [
         pytest.param("_take_out", marks=pytest.mark.exhaustive),
-        "append_batch",
+        pytest.param("append_batch", marks=pytest.mark.exhaustive),
         pytest.param("audit", marks=pytest.mark.exhaustive),
         "publish",
     ],
@@ -121,7 +121,15 @@ def test_the_same_batch_twice_at_once(
     assert len(published(settings, SPEC, "ledger")) == 2  # one row a file
 
 
-@pytest.mark.parametrize("step", ["append_batch", "audit", "write_quarantine", "publish"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "append_batch",
+        pytest.param("audit", marks=pytest.mark.exhaustive),
+        pytest.param("write_quarantine", marks=pytest.mark.exhaustive),
+        "publish",
+    ],
+)
 def test_killed_before_publishing_leaves_the_table_as_it_was(
     step: str, spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

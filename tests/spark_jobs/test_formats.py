@@ -41,6 +41,7 @@ def as_avro(spark: Any, raw: pa.Table, folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.exhaustive
 def test_a_log_that_is_spread_over_two_formats(spark: Any, settings: Settings, tmp_path: Path) -> None:
     """Rows of one request come in both: the later ones merge, whatever they were written as."""
     rows = raw_log(SPEC, users=4).to_pylist()

@@ -78,6 +78,7 @@ def test_killed_while_ids_are_kept(
     assert set(open_catalog(settings).load_table(SPEC.table("ids")).metadata.refs) == {"main"}
 
 
+@pytest.mark.exhaustive
 def test_two_strings_of_one_hash_in_a_batch_refuse_it(
     spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_collision_with_the_table_refuses_the_batch(spark: Any, settings: Sett
     assert held(settings) == expected(raw)
 
 
+@pytest.mark.exhaustive
 def test_ids_can_be_left_out(spark: Any, settings: Settings, write: Any) -> None:
     raw = raw_log(SPEC, users=2)
     some, none = (SPEC.model_copy(update={"name": f"shop_{len(ids)}", "ids": ids}) for ids in (("item_id",), ()))

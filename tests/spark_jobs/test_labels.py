@@ -76,6 +76,7 @@ def check_order(seed: int, rule: str, spark: Any, settings: Settings, folder: Pa
         assert (one["user_id"], one["request_id"], one["item_id"]) not in known or one["time"] > T0 + timedelta(days=7)
 
 
+@pytest.mark.exhaustive
 @hypothesis_settings(max_examples=1, **QUIET)
 @given(seed=st.integers(1, 2**32), rule=st.sampled_from(["split", "first", "latest"]))
 def test_any_order_of_impressions_and_labels_gives_the_same_table(
@@ -154,6 +155,7 @@ def test_labels_update_in_place_and_wait_for_their_impression(spark: Any, settin
     assert waiting(settings) == []
 
 
+@pytest.mark.exhaustive
 def test_labels_are_found_by_the_requests_time_or_by_their_own(spark: Any, settings: Settings, write: Any) -> None:
     """Files with the request's time are looked up in its partitions; others over `label_horizon` before the label."""
     ingest.run(spark, settings, SPEC, [write(shown((1, 1, 1), (1, 2, 1)), "log")])
@@ -220,6 +222,7 @@ def test_a_batch_of_labels_that_dies_anywhere_is_made_good(
     assert set(open_catalog(settings).load_table(SPEC.table()).metadata.refs) == {"main"}
 
 
+@pytest.mark.exhaustive
 def test_an_ingest_that_dies_before_it_takes_out_applied_labels(
     spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

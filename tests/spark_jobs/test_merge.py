@@ -78,7 +78,14 @@ QUIET = {
 }
 
 
-@pytest.mark.parametrize("rule", ["split", pytest.param("first", marks=pytest.mark.exhaustive), "latest"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "split",
+        pytest.param("first", marks=pytest.mark.exhaustive),
+        pytest.param("latest", marks=pytest.mark.exhaustive),
+    ],
+)
 @hypothesis_settings(max_examples=1, **QUIET)
 @given(seed=st.integers(1, 2**32))
 def test_any_split_in_any_order_gives_the_table_of_one_batch(

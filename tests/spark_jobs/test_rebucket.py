@@ -114,6 +114,7 @@ def no_session() -> Any:
     raise AssertionError("nothing has changed: nothing has to be compared")
 
 
+@pytest.mark.exhaustive
 def test_sets_share_what_is_equal_in_them_and_keep_their_schema(spark: Any, settings: Settings, tmp_path: Any) -> None:
     spec, catalog = SPECS["feed"], open_catalog(settings)
     table = loaded(settings, "feed")
@@ -180,6 +181,7 @@ def test_killed_at_every_step_and_run_again(spark: Any, settings: Settings, monk
     assert live <= there  # what the dead have written stays until `orphans` finds it a day old
 
 
+@pytest.mark.exhaustive
 def test_what_is_committed_meanwhile_is_carried_over(
     spark: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +217,7 @@ def moved(*_: Any) -> None:
     raise CommitFailedException
 
 
+@pytest.mark.exhaustive
 def test_views_and_ingest_go_on_after_it(spark: Any, settings: Settings, write: Any) -> None:
     spec, catalog = SPECS["feed"], open_catalog(settings)
     raw = raw_log(spec, users=4, fanout=3, history=6).sort_by("uid")

@@ -118,6 +118,7 @@ def test_a_replay_that_died_is_settled_by_the_next(
     assert sum(len(r["item_id"]) for r in table) == len(feed_log()) - 2
 
 
+@pytest.mark.exhaustive
 def test_nothing_that_passes_changes_the_reasons_alone(spark: Any, settings: Settings, write: Any) -> None:
     ingest.run(spark, settings, FEED, [write(feed_log())], batch_id="monday")
     now_has(settings, narrow := changed(FEED, range=[0, 1], required=True))
@@ -128,6 +129,7 @@ def test_nothing_that_passes_changes_the_reasons_alone(spark: Any, settings: Set
     assert replay.run(spark, settings, narrow, batch_id="sunday").tried == 0
 
 
+@pytest.mark.exhaustive
 def test_values_come_back_exactly_or_not_at_all(spark: Any, settings: Settings, write: Any) -> None:
     """Floats of every size, times to the microsecond without a zone, vectors, ragged lists, nulls, texts, bytes."""
     spec, rng = SPECS["video"], np.random.default_rng(3)
@@ -162,6 +164,7 @@ def test_values_come_back_exactly_or_not_at_all(spark: Any, settings: Settings, 
     assert rows_of(published(settings, spec), set()) == rows_of(published(settings, whole), set())
 
 
+@pytest.mark.exhaustive
 def test_what_a_later_row_overruled_is_not_a_raw_row(spark: Any, settings: Settings, write: Any) -> None:
     spec, raw = SPECS["shop"], raw_log(SPECS["shop"], users=2)
     newer = pa.Table.from_pylist([raw.to_pylist()[0] | {"version": 9, "brand": "new"}], schema=raw.schema)

@@ -31,6 +31,7 @@ def files_of(settings: Settings, spec: Any) -> set[str]:
     return {file.file_path for _, file in live_files(open_catalog(settings).load_table(spec.table()))}
 
 
+@pytest.mark.exhaustive
 def test_pure_duplicates_touch_no_file_and_are_in_the_ledger(spark: Any, settings: Settings, write: Any) -> None:
     spec, raw = SPECS["feed"], raw_log(SPECS["feed"], users=3)
     run(spark, settings, spec, [write(raw, "first")])
@@ -76,6 +77,7 @@ def test_columns_on_which_late_rows_disagree_with_the_table_are_counted(
     assert report.conflicts_by_column == {"feature": 1, "past_a": 1, "past_b": 1}
 
 
+@pytest.mark.exhaustive
 def test_a_request_id_that_is_used_again_within_the_horizon_is_told(spark: Any, settings: Settings, write: Any) -> None:
     """The feed lies in partitions of a day; three days on, the same key is a fault, whatever the partition."""
     spec = SPECS["feed"]
