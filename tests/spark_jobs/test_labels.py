@@ -252,7 +252,10 @@ def test_an_ingest_that_dies_before_it_takes_out_applied_labels(
     ]
 
 
-@pytest.mark.parametrize("first", ["labels", pytest.param("impressions", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "first",
+    [pytest.param("labels", marks=pytest.mark.exhaustive), pytest.param("impressions", marks=pytest.mark.exhaustive)],
+)
 def test_a_label_and_its_impression_at_the_same_time(
     first: str, spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,10 @@ def test_many_splits(seed: int, rule: str, spark: Any, settings: Settings, tmp_p
     check_split(seed, rule, spark, settings, tmp_path)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    "name",
+    ["shop", pytest.param("feed", marks=pytest.mark.exhaustive), pytest.param("video", marks=pytest.mark.exhaustive)],
+)
 def test_rows_of_each_shape_merge(name: str, spark: Any, settings: Settings, write: Any) -> None:
     spec, raw = SPECS[name], raw_log(SPECS[name], users=6)
     half = list(range(0, len(raw), 2))

@@ -95,7 +95,7 @@ def test_rows_that_pass_leave_the_quarantine_once_and_the_others_stay(
     "step",
     [
         "publish",
-        "_take_out",
+        pytest.param("_take_out", marks=pytest.mark.exhaustive),
         pytest.param("bring_in", marks=pytest.mark.exhaustive),
         pytest.param("ledger", marks=pytest.mark.exhaustive),
     ],

@@ -61,7 +61,14 @@ def test_only_requests_that_change_are_written_anew(spark: Any, settings: Settin
         assert items == ([(1, [1, 9]), (2, [1]), (2, [2])] if rule == "split" else [(1, [1, 9]), (2, [1, 2])])
 
 
-@pytest.mark.parametrize("rule", ["split", pytest.param("first", marks=pytest.mark.exhaustive), "latest"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "split",
+        pytest.param("first", marks=pytest.mark.exhaustive),
+        pytest.param("latest", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_columns_on_which_late_rows_disagree_with_the_table_are_counted(
     rule: str, spark: Any, settings: Settings, write: Any
 ) -> None:
