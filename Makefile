@@ -55,7 +55,7 @@ test-spark35: $(SPARK35)/.done  ## ingest and merge on pyspark 3.5 and Iceberg's
 	@OMP_NUM_THREADS=1 $(SPARK35)/bin/python -m pytest -m "not exhaustive" -p no:cacheprovider \
 	  -W "ignore:distutils Version classes:DeprecationWarning" $(SPARK35_TESTS)
 
-test-all: .venv/.dev  ## the exhaustive cases too, an hour of them: every fault, rule, page and tile
+test-all: .venv/.dev  ## the exhaustive cases too (long): every fault, rule, page and tile
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 3
 
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
