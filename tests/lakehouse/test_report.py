@@ -172,7 +172,8 @@ def test_the_page_stands_alone_and_says_every_number(
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
     assert not re.search(r"https?://|<script|<link|<img|@import|url\(", text)
     images = [attrs for tag, attrs in page.seen if tag == "svg"]
-    assert len(images) == 3 + len(report.histories)
+    health = 2  # files of each partition, and the small ones
+    assert len(images) == 3 + len(report.histories) + health
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in images)
     assert ("html", {"lang": "en"}) in page.seen
     for layout in report.layouts:

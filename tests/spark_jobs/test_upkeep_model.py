@@ -72,7 +72,8 @@ class Lake:
         for name in (f.name for f in self.table.refresh().schema().fields):
             if name not in rows.column_names:
                 rows = rows.append_column(name, pa.nulls(len(rows), pa.int64()))
-        self.table.append(rows.cast(self.table.schema().as_arrow()))
+        schema = self.table.schema().as_arrow()
+        self.table.append(rows.select(schema.names).cast(schema))
         self.model |= state_of(rows)
 
     def compact(self, _: int) -> None:
