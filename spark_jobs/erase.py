@@ -21,6 +21,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 
+from lakehouse.audit_branches import audit_branches
 from lakehouse.catalog import open_catalog
 from lakehouse.lease import maintenance_lease
 from lakehouse.ledger import Ledger
@@ -44,7 +45,7 @@ from spark_jobs.errors import EraseError
 from spark_jobs.guard import job
 from spark_jobs.layout import order_writes
 from spark_jobs.orphans import clear
-from spark_jobs.publish import BRANCH, drop_leftovers
+from spark_jobs.publish import drop_leftovers
 from spark_jobs.report import Progress
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def run(
 
 
 def _refuse_ingest(table: Table) -> None:
-    running = [name for name in table.metadata.refs if BRANCH.match(name)]
+    running = [branch.name for branch in audit_branches(table)]
     if running:
         raise EraseError(f"an ingest is running on {'.'.join(table.name())} ({running[0]}): erase when it has ended")
 

@@ -34,12 +34,13 @@ from lakehouse.spec import DatasetSpec, load_spec
 from spark_jobs.batch import choose_batch
 from spark_jobs.conflicts import count_conflicts
 from spark_jobs.dedup import Dedup
-from spark_jobs.errors import BatchRefusedError, MainMovedError, NothingSoundError
+from spark_jobs.errors import BatchRefusedError, NothingSoundError
 from spark_jobs.guard import job
 from spark_jobs.ids import NewIds, find_new_ids
 from spark_jobs.layout import order_writes
 from spark_jobs.merge import Known, find_known
 from spark_jobs.narrow import WINNER
+from spark_jobs.overtaken import until_published
 from spark_jobs.pending import Pending, find_pending
 from spark_jobs.publish import (
     added,
@@ -64,8 +65,6 @@ from spark_jobs.sources import Source, TableRange, source_of
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
 
-TRIES = 5
-
 
 def run(
     spark: SparkSession,
@@ -89,12 +88,8 @@ def run(
         lake = Lake(spark, settings, spec, Steps(progress))
         with lake.steps.step("look", "Looking at the raw files"):
             source = source_of(spark, settings, spec, raw)
-        for _ in range(TRIES - 1):
-            try:
-                return replace(_ingest(lake, source, batch_id), waiting_files=source.waiting)
-            except MainMovedError:
-                lake.steps.say("Another job published meanwhile: once more on what it left")
-        return replace(_ingest(lake, source, batch_id), waiting_files=source.waiting)
+        report = until_published(lake.steps, lambda: _ingest(lake, source, batch_id))
+        return replace(report, waiting_files=source.waiting)
 
 
 @dataclass

@@ -26,14 +26,15 @@ from lakehouse.schema import as_in_table, check_spec, ensure_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from spark_jobs.batch import Batch, choose_batch
-from spark_jobs.errors import BatchRefusedError, MainMovedError
+from spark_jobs.errors import BatchRefusedError
 from spark_jobs.guard import job
-from spark_jobs.ingest import TRIES, Lake
+from spark_jobs.ingest import Lake
 from spark_jobs.label_log import entries_of, judged, label_log
 from spark_jobs.label_requests import Met, find_labelled
 from spark_jobs.labels import KEY, label_columns
 from spark_jobs.layout import order_writes
 from spark_jobs.merge import delete_requests
+from spark_jobs.overtaken import until_published
 from spark_jobs.pending import drop_overdue, overdue, write_pending
 from spark_jobs.publish import (
     append_batch,
@@ -108,14 +109,8 @@ def run(
             source = source_of(spark, settings, spec, paths)
             assert isinstance(source, Files)
         before = (now or datetime.now(UTC)) - spec.label_horizon
-        for attempt in range(TRIES):
-            try:
-                return replace(_bring_in(lake, source, batch_id, before), waiting_files=source.waiting)
-            except MainMovedError:
-                if attempt == TRIES - 1:
-                    raise
-                lake.steps.say("Another job published meanwhile: once more on what it left")
-        raise AssertionError
+        report = until_published(lake.steps, lambda: _bring_in(lake, source, batch_id, before))
+        return replace(report, waiting_files=source.waiting)
 
 
 def _bring_in(lake: Lake, source: Files, batch_id: str | None, before: datetime) -> LabelReport:

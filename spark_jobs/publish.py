@@ -12,22 +12,20 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
+from lakehouse.audit_branches import audit_branches
 from lakehouse.errors import AuditError
 from lakehouse.ledger import BATCH, FILES
-from lakehouse.processes import is_alive, this_host
+from lakehouse.processes import this_host
 from spark_jobs.errors import BatchRefusedError, MainMovedError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-BRANCH = re.compile(r"^audit_(?P<host>[a-z0-9]+)_(?P<pid>\d+)_")
-ORPHANED = timedelta(hours=24)
 MOVED = ("ancestor", "CommitFailedException", "Table metadata refresh is required")
 DELETE_MODE = "write.delete.mode"
 _open_branches: set[str] = set()
@@ -42,20 +40,11 @@ def audit_branch(batch_id: str) -> str:
 def drop_leftovers(spark: SparkSession, table: Table, name: str) -> list[str]:
     """Drop audit branches whose writer is gone: on this host no such process, elsewhere a day old. Their names."""
     dropped = []
-    for branch, ref in table.metadata.refs.items():
-        match = BRANCH.match(branch)
-        if match is None:
-            continue
-        if match["host"] == this_host():
-            pid = int(match["pid"])
-            gone = branch not in _open_branches if pid == os.getpid() else not is_alive(pid)
-        else:
-            snapshot = table.snapshot_by_id(ref.snapshot_id)
-            made = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) if snapshot else datetime.now(UTC)
-            gone = datetime.now(UTC) - made > ORPHANED
-        if gone:
-            spark.sql(f"ALTER TABLE {name} DROP BRANCH IF EXISTS `{branch}`")
-            dropped.append(branch)
+    for branch in audit_branches(table):
+        mine = branch.here and branch.pid == os.getpid()
+        if branch.name not in _open_branches if mine else not branch.may_be_written:
+            spark.sql(f"ALTER TABLE {name} DROP BRANCH IF EXISTS `{branch.name}`")
+            dropped.append(branch.name)
     return dropped
 
 

@@ -10,6 +10,7 @@ from pyiceberg.conversions import from_bytes
 from pyiceberg.table import Table
 from pyiceberg.types import TimestamptzType
 
+from lakehouse.audit_branches import audit_branches
 from lakehouse.catalog import open_catalog
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
@@ -22,7 +23,6 @@ from lakehouse.upkeep.relayout import BEFORE, with_layout
 from lakehouse.upkeep.state import TableState
 from lakehouse.upkeep.swap import others_of
 from spark_jobs.errors import RebucketError
-from spark_jobs.publish import BRANCH
 from spark_jobs.rebucket_states import states_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,7 +89,7 @@ def refuse(table: Table, partition: Partition, *, kept: str | None) -> None:
 def refuse_users(table: Table) -> None:
     """Raises RebucketError where a writer or a reader works with the table now and would lose it."""
     name = ".".join(table.name())
-    running = [ref for ref in table.metadata.refs if BRANCH.match(ref)]
+    running = [branch.name for branch in audit_branches(table)]
     if running:
         raise RebucketError(f"an ingest is running on {name} ({running[0]}): run this again when it has ended")
     now = time.time()

@@ -23,12 +23,13 @@ from lakehouse.schema import as_in_table, ensure_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from spark_jobs.dedup import Dedup
-from spark_jobs.errors import MainMovedError, NothingSoundError
+from spark_jobs.errors import NothingSoundError
 from spark_jobs.guard import job
 from spark_jobs.held import INEXACT, Held, open_held, select_held
-from spark_jobs.ingest import TRIES, Incoming, Lake, bring_in, faulty, find_stored
+from spark_jobs.ingest import Incoming, Lake, bring_in, faulty, find_stored
 from spark_jobs.layout import order_writes
 from spark_jobs.merge import Known
+from spark_jobs.overtaken import until_published
 from spark_jobs.publish import drop_leftovers
 from spark_jobs.quarantine import SCHEMA, Condemned, ensure_quarantine
 from spark_jobs.report import IngestReport, Progress, Steps
@@ -131,13 +132,7 @@ def _replay(lake: Lake, table: Table, held: Held, held_in: str, name: str) -> In
     strict = lake.settings.ingest
     lenient = lake.settings.model_copy(update={"ingest": strict.model_copy(update={"max_bad_share": 1.0})})
     mine = replace(lake, settings=lenient)
-
-    for _ in range(TRIES - 1):
-        try:
-            return _attempt(mine, table, held, held_in, name)
-        except MainMovedError:
-            lake.steps.say("Another job published meanwhile: once more on what it left")
-    return _attempt(mine, table, held, held_in, name)
+    return until_published(lake.steps, lambda: _attempt(mine, table, held, held_in, name))
 
 
 def _attempt(lake: Lake, table: Table, held: Held, held_in: str, name: str) -> IngestReport:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
-from lakehouse.pages import write_page
+from lakehouse.pages import fill_page, write_page
 from lakehouse.quality.results import BatchResults, Result, by_batch
 from lakehouse.quality.suite import ValidationReport
 from lakehouse.quality.volume import NULLS
@@ -29,7 +27,6 @@ def write_quality_page(
 
 def render(spec: DatasetSpec, report: ValidationReport, results: Sequence[Result]) -> str:
     """The page's text."""
-    template = Template(files("lakehouse.quality").joinpath("page.html").read_text(encoding="utf-8"))
     batches = [b for b in by_batch(results) if b.scope == "batch"][-BATCHES:]
     failed = [r for r in report.results if not r.passed]
     tiles = [
@@ -37,7 +34,8 @@ def render(spec: DatasetSpec, report: ValidationReport, results: Sequence[Result
         (f"{len(report.results) - len(failed)} of {len(report.results)}", "expectations hold"),
         (f"{len(batches)}", "batches of the last 90 days" if len(batches) < BATCHES else "last batches"),
     ]
-    return template.substitute(
+    return fill_page(
+        "lakehouse.quality",
         dataset=escape(f"{spec.namespace}.{spec.name}"),
         table=escape(report.table),
         doc=escape(spec.doc),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
-from lakehouse.pages import write_page
+from lakehouse.pages import fill_page, write_page
 from lakehouse.tags.diff import TagDiff
 from lakehouse.tags.drift import Drift
 
@@ -21,14 +19,14 @@ def write_diff_page(diff: TagDiff, path: str | Path) -> Path:
 
 def render(diff: TagDiff) -> str:
     """The page's text. Values of sensitive features are left out."""
-    template = Template(files("lakehouse.tags").joinpath("page.html").read_text(encoding="utf-8"))
     tiles = [
         (diff.after.requests, f"requests in {diff.after.name}"),
         (diff.requests.added, "added"),
         (diff.requests.removed, "removed"),
         (diff.requests.changed, "changed"),
     ]
-    return template.substitute(
+    return fill_page(
+        "lakehouse.tags",
         dataset=escape(diff.dataset),
         before=escape(diff.before.name),
         after=escape(diff.after.name),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
 from reqlake.cli.terminal import out, working
+
+if TYPE_CHECKING:
+    from feature_reader import Reader
 
 
 def plan(
@@ -27,14 +31,10 @@ def plan(
         snapshot: A snapshot id instead of the current one.
         tag: A tag instead of the current snapshot.
     """
-    from feature_reader import Reader
-    from lakehouse.settings import load_settings
-    from reqlake.cli.dataset import open_table
     from reqlake.show.batches import show_plan
 
-    table = open_table(dataset, load_settings())
     with working("planning"):
-        reader = Reader(table, row_filter=where, skip_requests=skip_requests, snapshot_id=snapshot, tag=tag)
+        reader = _reader(dataset, where, snapshot, skip_requests=skip_requests, tag=tag)
         reader.plan  # noqa: B018 (made on first use)
     show_plan(out(), reader)
 
@@ -61,19 +61,15 @@ def preview(
         snapshot: A snapshot id instead of the current one.
         tag: A tag instead of the current snapshot.
     """
-    from feature_reader import Reader
-    from lakehouse.settings import load_settings
-    from reqlake.cli.dataset import open_table
     from reqlake.show.batches import show_batch
 
-    table = open_table(dataset, load_settings())
-    reader = Reader(
-        table,
+    reader = _reader(
+        dataset,
+        where,
+        snapshot,
         columns=columns or None,
         batch_requests=requests,
-        row_filter=where,
         skip_requests=skip_requests,
-        snapshot_id=snapshot,
         tag=tag,
     )
     show_batch(out(), reader.spec, next(iter(reader), None))
@@ -105,21 +101,11 @@ def trace(
         snapshot: A snapshot id instead of the current one.
         tag: A tag instead of the current snapshot.
     """
-    from feature_reader import Reader
     from feature_reader import trace as origins
-    from lakehouse.settings import load_settings
-    from reqlake.cli.dataset import open_table
     from reqlake.show.batches import show_origin
 
-    table = open_table(dataset, load_settings())
-    reader = Reader(
-        table,
-        batch_requests=batch_requests,
-        seed=seed,
-        row_filter=where,
-        skip_requests=skip_requests,
-        snapshot_id=snapshot,
-        tag=tag,
+    reader = _reader(
+        dataset, where, snapshot, batch_requests=batch_requests, seed=seed, skip_requests=skip_requests, tag=tag
     )
     show_origin(out(), origins(reader, step, epoch))
 
@@ -175,19 +161,16 @@ def dump(
         snapshot: A snapshot id instead of the current one.
         tag: A tag instead of the current snapshot.
     """
-    from feature_reader import Reader
     from feature_reader import dump as save
-    from lakehouse.settings import load_settings
-    from reqlake.cli.dataset import open_table
 
-    reader = Reader(
-        open_table(dataset, load_settings()),
+    reader = _reader(
+        dataset,
+        where,
+        snapshot,
         batch_requests=batch_requests,
         seed=seed,
-        row_filter=where,
         skip_requests=skip_requests,
         min_users_per_batch=min_users_per_batch,
-        snapshot_id=snapshot,
         tag=tag,
     )
     batch = save(reader, step, file, epoch).batch
@@ -214,3 +197,12 @@ def replay(file: Positional[Path], /) -> int:
     for line in found.differences:
         out().print(line, markup=False, soft_wrap=True)
     return 1
+
+
+def _reader(dataset: str, where: str | None, snapshot: int | None, **options: Any) -> Reader:
+    """The reader of the table that the words name."""
+    from feature_reader import Reader
+    from lakehouse.settings import load_settings
+    from reqlake.cli.dataset import open_table
+
+    return Reader(open_table(dataset, load_settings()), row_filter=where, snapshot_id=snapshot, **options)
