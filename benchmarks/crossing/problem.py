@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import statistics
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -85,13 +86,31 @@ def error(x: torch.Tensor, reference: torch.Tensor) -> float:
     return float((x.detach().double() - reference).norm() / reference.norm())
 
 
-def clock(fn: Callable[[], Any], milliseconds: int = 40, graph: bool = True) -> float:
-    """Median ms of a call, replayed from a CUDA graph, L2 flushed before each."""
-    from triton.testing import do_bench
+@functools.cache
+def flush() -> Callable[[], Any]:
+    """Empties the L2 by reading: a buffer that is written would leave it dirty, for the timed call to write back."""
+    buffer, total = torch.ones(1 << 27, device="cuda"), torch.empty((), device="cuda")
+    return lambda: torch.sum(buffer, dim=0, out=total)
 
-    if not graph:
-        fn()
-        return float(do_bench(fn, warmup=20, rep=milliseconds, return_mode="median"))
+
+def median_ms(call: Callable[[], Any], milliseconds: int) -> float:
+    """Median of the device's time for a call, of at least five and about `milliseconds` worth, each on a cold L2."""
+    empty, times = flush(), []
+    for _ in range(3):
+        call()
+    while len(times) < 5 or (sum(times) < milliseconds and len(times) < 1000):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        empty()
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def clock(fn: Callable[[], Any], milliseconds: int = 40) -> float:
+    """Median ms of a call, replayed from a CUDA graph, L2 flushed before each."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -101,7 +120,7 @@ def clock(fn: Callable[[], Any], milliseconds: int = 40, graph: bool = True) -> 
     captured = torch.cuda.CUDAGraph()
     with torch.cuda.graph(captured):
         fn()
-    return float(do_bench(captured.replay, warmup=15, rep=milliseconds, return_mode="median"))
+    return median_ms(captured.replay, milliseconds)
 
 
 def machine() -> dict[str, Any]:

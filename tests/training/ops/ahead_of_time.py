@@ -56,15 +56,16 @@ def hopper_shared_memory(tile, D, dtype="bf16"):
     from triton.experimental.gluon._runtime import GluonASTSource
 
     from training.ops.kernels.crossing_hopper import crossing_hopper_kernel as fn
+    from training.ops.kernels.hopper_launch import rings
 
     element = {"bf16": gl.bfloat16, "fp16": gl.float16}[dtype]
     rows = tile.rows // 2
-    constants = {"G": 2, "D": D, "BM": rows, "BN": tile.columns, "W": 2, "S": tile.stages, "REGISTERS": 240}
+    constants = {"G": 2, "D": D, "BM": rows, "BN": tile.columns, "W": 2, "S": tile.stages, "REGISTERS": 240, **rings(D)}
     signature, attributes = {}, {}
     for i, name in enumerate(fn.arg_names):
         if name in constants:
             signature[name] = "constexpr"
-        elif name in {"q", "k_self", "v_self", "k", "v"}:
+        elif name in {"q", "k_self", "v_self", "k", "v", "out_rows"}:
             block = [tile.columns if name in {"k", "v"} else rows, D]
             signature[name] = f"tensordesc<{dtype}{block},{gl.NVMMASharedLayout.get_default_for(block, element)!r}>"
         elif name in {"C", "work", "scale_log2"}:

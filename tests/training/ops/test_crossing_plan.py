@@ -46,7 +46,7 @@ def test_a_batch_without_requests():
 def test_tiles_cover_each_row_once_longest_other_side_first(sizes):
     lengths, counts = [a for a, _ in sizes], [b for _, b in sizes]
     plan = CrossingPlan.build(offsets(lengths), offsets(counts))
-    rows, columns = plan.layout[2 : 2 + len(ROW_BLOCKS)], plan.layout[2 + len(ROW_BLOCKS) :]
+    rows, columns = plan.layout[2 : 2 + len(ROW_BLOCKS)], plan.layout[2 + len(ROW_BLOCKS) : -1]
     idle_first = [n or math.inf for n in counts]
     sides = (ROW_BLOCKS, rows, counts, lengths), (COLUMN_BLOCKS, columns, lengths, idle_first)
     for sizes_of, tables, own, other in sides:
@@ -55,6 +55,10 @@ def test_tiles_cover_each_row_once_longest_other_side_first(sizes):
             assert sorted(map(tuple, tiles)) == [(r, i) for r, n in enumerate(own) for i in range(0, n, block)]
             work = [other[r] for r, _ in tiles]
             assert work == sorted(work, reverse=True)
+    starts = [(sum(counts[:r]), sum(lengths[:r])) for r in range(plan.R)]
+    assert plan.layout[-1].tolist() == [
+        [starts[r][0] + i, starts[r][0] + counts[r], starts[r][1], lengths[r]] for r, i in rows[-1].tolist()
+    ]
 
 
 @settings(max_examples=40, deadline=None)
@@ -65,7 +69,7 @@ def test_tiles_left_over_by_one_pass_come_first(sizes):
     assert plan.sizes[:3] == [plan.R, plan.max_candidates, plan.max_length]
     left = iter(plan.sizes[3:])
     for rows in ROW_BLOCKS:
-        for table, n in zip(plan.layout[2 + len(ROW_BLOCKS) :], left, strict=False):
+        for table, n in zip(plan.layout[2 + len(ROW_BLOCKS) : -1], left, strict=False):
             others = [counts[r] for r, _ in table.tolist()]
             assert [not 0 < c <= rows for c in others] == [i < n for i in range(len(others))]
 

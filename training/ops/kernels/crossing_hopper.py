@@ -1,13 +1,13 @@
-# ruff: noqa: ANN001, ANN201, ARG001, D103, PLR0915, PLR0917, RUF059, SIM102, SIM113 - Gluon's language, not Python
+# ruff: noqa: ANN001, ANN201, ARG001, D103, PLR0915, PLR0917, RUF059, SIM102, SIM108, SIM113 - Gluon's language, not Python
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 """Crossing attention, forward, for sm90: FlashAttention-3's schedule in Gluon, which comes with Triton.
 
 As `crossing_forward`, for heads that share no keys and for histories that are not split. A program stays on its
-multiprocessor and takes every grid-th (tile, head). One warp loads: K and V through rings of S stages, Q, always as far
-ahead as there is room, so the next tile's first loads run under this tile's last products. W groups of four warps
-compute BM rows each over the same K and V; within a group the scores of one block run on the tensor cores together
-with P V of the block before, while the softmax works in registers. The ragged block of a history goes first, so that
-the loop has no mask.
+multiprocessor and takes every grid-th (tile, head). One warp loads: K and V through rings of S stages, Q and the self
+token's rows through rings of A, always as far ahead as there is room, so the next tile's first loads run under this
+tile's last products. W groups of four warps compute BM rows each over the same K and V; within a group the scores of
+one block run on the tensor cores together with P V of the block before, while the softmax works in registers. The
+ragged block of a history goes first, so that the loop has no mask. With STORES a whole tile leaves by the copy engine.
 """
 
 import torch
@@ -22,8 +22,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-# Triton 3.6's name, and the later one
+# Triton 3.6's names, and the later ones
 bulk_load = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
+bulk_store = getattr(tma, "async_store", None) or tma.async_copy_shared_to_global
 LOG2E = gl.constexpr(1.4426950408889634)
 LN2 = gl.constexpr(0.6931471805599453)
 TYPES = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16}
@@ -37,14 +38,13 @@ def describe(x: torch.Tensor, block: int) -> TensorDescriptor:
 
 
 @gluon.jit
-def find_work(i, context_starts, candidate_starts, tiles, G: gl.constexpr, BN: gl.constexpr):
+def find_work(i, tiles, G: gl.constexpr, BN: gl.constexpr):
     """Of work item i: first row, the request's end, its first token, tokens of the ragged block, blocks."""
-    i_t = i // G
-    i_r = gl.load(tiles + i_t * 2)
-    c0 = gl.load(candidate_starts + i_r) + gl.load(tiles + i_t * 2 + 1)
-    c1 = gl.load(candidate_starts + i_r + 1)
-    start = gl.load(context_starts + i_r)
-    length = gl.load(context_starts + i_r + 1) - start
+    p_tile = tiles + (i // G) * 4
+    c0 = gl.load(p_tile)
+    c1 = gl.load(p_tile + 1)
+    start = gl.load(p_tile + 2)
+    length = gl.load(p_tile + 3)
     blocks = (length + BN - 1) // BN
     return c0, c1, start, length - (blocks - 1) * BN, blocks
 
@@ -53,23 +53,25 @@ def find_work(i, context_starts, candidate_starts, tiles, G: gl.constexpr, BN: g
 def load_work(
     q, k_self, v_self, k, v, q_ring, ks_ring, vs_ring, k_ring, v_ring,
     q_full, q_free, self_full, self_free, k_full, k_free, v_full, v_free,
-    context_starts, candidate_starts, tiles, work,
+    tiles, work,
     G: gl.constexpr, D: gl.constexpr, BM: gl.constexpr, BN: gl.constexpr, W: gl.constexpr, S: gl.constexpr,
+    A: gl.constexpr, STORES: gl.constexpr,
 ):  # fmt: skip
     """The loading warp: the candidates' rows of each work item, then its blocks of K and V."""
     n, n_q = 0, 0  # blocks and work items so far: stage and phase of the rings
     for i in range(gl.program_id(0), work, gl.num_programs(0)):
-        c0, c1, start, tail, blocks = find_work(i, context_starts, candidate_starts, tiles, G, BN)
+        c0, c1, start, tail, blocks = find_work(i, tiles, G, BN)
         column = (i % G) * D
-        mbarrier.wait(self_free, (n_q & 1) ^ 1)
-        mbarrier.expect(self_full, 2 * W * q.block_type.nbytes)
+        a, phase_q = n_q % A, ((n_q // A) & 1) ^ 1
+        mbarrier.wait(self_free.index(a), phase_q)
+        mbarrier.expect(self_full.index(a), 2 * W * q.block_type.nbytes)
         for w in gl.static_range(W):
-            bulk_load(k_self, [c0 + w * BM, column], self_full, ks_ring.index(w))
-            bulk_load(v_self, [c0 + w * BM, column], self_full, vs_ring.index(w))
-        mbarrier.wait(q_free, (n_q & 1) ^ 1)
-        mbarrier.expect(q_full, W * q.block_type.nbytes)
+            bulk_load(k_self, [c0 + w * BM, column], self_full.index(a), ks_ring.index(a * W + w))
+            bulk_load(v_self, [c0 + w * BM, column], self_full.index(a), vs_ring.index(a * W + w))
+        mbarrier.wait(q_free.index(a), phase_q)
+        mbarrier.expect(q_full.index(a), W * q.block_type.nbytes)
         for w in gl.static_range(W):
-            bulk_load(q, [c0 + w * BM, column], q_full, q_ring.index(w))
+            bulk_load(q, [c0 + w * BM, column], q_full.index(a), q_ring.index(a * W + w))
         n_q += 1
         for j in range(blocks):
             s, phase = n % S, ((n // S) & 1) ^ 1
@@ -94,23 +96,24 @@ def softmax_step(b_s, b_m, b_l, scale_log2):
 
 @gluon.jit
 def self_token(
-    w, q_ring, ks_ring, vs_ring, self_full, self_free, n_q, scale_log2, O_LAYOUT: gl.constexpr
+    rows, q_ring, ks_ring, vs_ring, self_full, self_free, phase, scale_log2, O_LAYOUT: gl.constexpr
 ):  # fmt: skip
-    """What seeds the softmax of group w: the running maximum and the output."""
-    mbarrier.wait(self_full, n_q & 1)
-    b_acc = vs_ring.index(w).load(O_LAYOUT).to(gl.float32)
-    b_ks = ks_ring.index(w).load(O_LAYOUT).to(gl.float32)
-    b_top = gl.sum(q_ring.index(w).load(O_LAYOUT).to(gl.float32) * b_ks, 1) * scale_log2
+    """What seeds the softmax of a group, whose rows lie at `rows` of the rings: the running maximum and the output."""
+    mbarrier.wait(self_full, phase)
+    b_acc = vs_ring.index(rows).load(O_LAYOUT).to(gl.float32)
+    b_ks = ks_ring.index(rows).load(O_LAYOUT).to(gl.float32)
+    b_top = gl.sum(q_ring.index(rows).load(O_LAYOUT).to(gl.float32) * b_ks, 1) * scale_log2
     mbarrier.arrive(self_free, count=1)
     return b_top, b_acc
 
 
 @gluon.jit
 def compute_work(
-    w, out, lse, q_ring, ks_ring, vs_ring, k_ring, v_ring,
+    w, out, out_rows, lse, o_ring, q_ring, ks_ring, vs_ring, k_ring, v_ring,
     q_full, q_free, self_full, self_free, k_full, k_free, v_full, v_free, v_clean,
-    context_starts, candidate_starts, tiles, work, C, scale_log2,
+    tiles, work, C, scale_log2,
     G: gl.constexpr, D: gl.constexpr, BM: gl.constexpr, BN: gl.constexpr, W: gl.constexpr, S: gl.constexpr,
+    A: gl.constexpr, STORES: gl.constexpr,
 ):  # fmt: skip
     """Group w of four warps: rows w * BM to (w + 1) * BM of each work item."""
     S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BN, 16])
@@ -128,22 +131,29 @@ def compute_work(
     o_v = gl.arange(0, BN, layout=V_ROWS)[:, None]
     b_zero = gl.zeros([BM, BN], gl.float32, layout=S_LAYOUT)
     n, n_q, n_clean = 0, 0, 0
+    c0, c1, _start, tail, blocks = find_work(gl.program_id(0), tiles, G, BN)
     for i in range(gl.program_id(0), work, gl.num_programs(0)):
-        c0, c1, _start, tail, blocks = find_work(i, context_starts, candidate_starts, tiles, G, BN)
+        # asked for now, so that the next tile does not begin by waiting for it
+        following = gl.minimum(i + gl.num_programs(0), work - 1)
+        next_c0, next_c1, _start, next_tail, next_blocks = find_work(following, tiles, G, BN)
         i_h = i % G
+        a, phase_q = n_q % A, (n_q // A) & 1
+        rows = a * W + w
         o_c = c0 + w * BM + gl.arange(0, BM, layout=O_ROWS)
         m_c = o_c < c1
         m_row = m_c[:, None] & (o_d < D)
         o_c64 = o_c.to(gl.int64)[:, None]
         b_l = gl.full([BM], 1.0, gl.float32, layout=S_ROWS)
-        mbarrier.wait(q_full, n_q & 1)
+        mbarrier.wait(q_full.index(a), phase_q)
         if blocks > 0:
             s = n % S
             mbarrier.wait(k_full.index(s), (n // S) & 1)
             token = warpgroup_mma(
-                q_ring.index(w), k_ring.index(s).permute((1, 0)), b_zero, use_acc=False, is_async=True
+                q_ring.index(rows), k_ring.index(s).permute((1, 0)), b_zero, use_acc=False, is_async=True
             )
-            b_top, b_acc = self_token(w, q_ring, ks_ring, vs_ring, self_full, self_free, n_q, scale_log2, O_LAYOUT)
+            b_top, b_acc = self_token(
+                rows, q_ring, ks_ring, vs_ring, self_full.index(a), self_free.index(a), phase_q, scale_log2, O_LAYOUT
+            )
             b_m = gl.convert_layout(b_top, S_ROWS)
             b_s = warpgroup_mma_wait(0, deps=[token])
             mbarrier.arrive(k_free.index(s), count=1)
@@ -167,7 +177,7 @@ def compute_work(
                 now, before = (n + j) % S, (n + j - 1) % S
                 mbarrier.wait(k_full.index(now), ((n + j) // S) & 1)
                 token = warpgroup_mma(
-                    q_ring.index(w), k_ring.index(now).permute((1, 0)), b_zero, use_acc=False, is_async=True
+                    q_ring.index(rows), k_ring.index(now).permute((1, 0)), b_zero, use_acc=False, is_async=True
                 )
                 mbarrier.wait(v_full.index(before), ((n + j - 1) // S) & 1)
                 o_token = warpgroup_mma(b_p16, v_ring.index(before), b_acc, is_async=True)
@@ -178,7 +188,7 @@ def compute_work(
                 mbarrier.arrive(v_free.index(before), count=1)
                 b_acc = b_acc * gl.convert_layout(b_a, O_ROWS)[:, None]
                 b_p16 = gl.convert_layout(b_p.to(dtype), P_LAYOUT)
-            mbarrier.arrive(q_free, count=1)
+            mbarrier.arrive(q_free.index(a), count=1)
             n += blocks
             last = (n - 1) % S
             mbarrier.wait(v_full.index(last), ((n - 1) // S) & 1)
@@ -187,40 +197,58 @@ def compute_work(
             mbarrier.arrive(v_free.index(last), count=1)
             b_top = gl.convert_layout(b_m, O_ROWS)
         else:
-            b_top, b_acc = self_token(w, q_ring, ks_ring, vs_ring, self_full, self_free, n_q, scale_log2, O_LAYOUT)
-            mbarrier.arrive(q_free, count=1)
+            b_top, b_acc = self_token(
+                rows, q_ring, ks_ring, vs_ring, self_full.index(a), self_free.index(a), phase_q, scale_log2, O_LAYOUT
+            )
+            mbarrier.arrive(q_free.index(a), count=1)
         n_q += 1
         b_sum = gl.convert_layout(b_l, O_ROWS)
-        p_out = out + o_c64 * (G * D) + i_h * D + o_d
-        gl.store(p_out, (b_acc * (1.0 / b_sum)[:, None]).to(dtype), mask=m_row)
+        b_out = (b_acc * (1.0 / b_sum)[:, None]).to(dtype)
+        whole = c0 + (w + 1) * BM <= c1
+        if STORES and whole:
+            tma.store_wait(0)  # of the tile before, whose rows lie there
+            o_ring.index(w).store(b_out)
+            fence_async_shared()
+            bulk_store(out_rows, [c0 + w * BM, i_h * D], o_ring.index(w))
+        else:
+            p_out = out + o_c64 * (G * D) + i_h * D + o_d
+            gl.store(p_out, b_out, mask=m_row)
         gl.store(lse + i_h.to(gl.int64) * C + o_c, (b_top + gl.log2(b_sum)) * LN2, mask=m_c)
+        c0, c1, tail, blocks = next_c0, next_c1, next_tail, next_blocks
+    if STORES:
+        tma.store_wait(0)
 
 
 @gluon.jit(do_not_specialize=["C", "work"])
 def crossing_hopper_kernel(
-    q, k_self, v_self, k, v, out, lse, context_starts, candidate_starts, tiles, work, C, scale_log2,
+    q, k_self, v_self, k, v, out_rows, out, lse, tiles, work, C, scale_log2,
     G: gl.constexpr, D: gl.constexpr, BM: gl.constexpr, BN: gl.constexpr, W: gl.constexpr, S: gl.constexpr,
-    REGISTERS: gl.constexpr,
+    A: gl.constexpr, STORES: gl.constexpr, REGISTERS: gl.constexpr,
 ):  # fmt: skip
     dtype: gl.constexpr = out.dtype.element_ty
-    q_ring = gl.allocate_shared_memory(dtype, [W, BM, D], q.layout)
-    ks_ring = gl.allocate_shared_memory(dtype, [W, BM, D], q.layout)
-    vs_ring = gl.allocate_shared_memory(dtype, [W, BM, D], q.layout)
+    q_ring = gl.allocate_shared_memory(dtype, [A * W, BM, D], q.layout)
+    ks_ring = gl.allocate_shared_memory(dtype, [A * W, BM, D], q.layout)
+    vs_ring = gl.allocate_shared_memory(dtype, [A * W, BM, D], q.layout)
+    if STORES:
+        o_ring = gl.allocate_shared_memory(dtype, [W, BM, D], q.layout)
+    else:
+        o_ring = q_ring
     k_ring = gl.allocate_shared_memory(dtype, [S, BN, D], k.layout)
     v_ring = gl.allocate_shared_memory(dtype, [S, BN, D], v.layout)
-    q_full = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
-    q_free = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
-    self_full = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
-    self_free = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
+    q_full = gl.allocate_shared_memory(gl.int64, [A, 1], mbarrier.MBarrierLayout())
+    q_free = gl.allocate_shared_memory(gl.int64, [A, 1], mbarrier.MBarrierLayout())
+    self_full = gl.allocate_shared_memory(gl.int64, [A, 1], mbarrier.MBarrierLayout())
+    self_free = gl.allocate_shared_memory(gl.int64, [A, 1], mbarrier.MBarrierLayout())
     v_clean = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
     k_full = gl.allocate_shared_memory(gl.int64, [S, 1], mbarrier.MBarrierLayout())
     k_free = gl.allocate_shared_memory(gl.int64, [S, 1], mbarrier.MBarrierLayout())
     v_full = gl.allocate_shared_memory(gl.int64, [S, 1], mbarrier.MBarrierLayout())
     v_free = gl.allocate_shared_memory(gl.int64, [S, 1], mbarrier.MBarrierLayout())
-    mbarrier.init(q_full, count=1)
-    mbarrier.init(q_free, count=W)
-    mbarrier.init(self_full, count=1)
-    mbarrier.init(self_free, count=W)
+    for a in gl.static_range(A):
+        mbarrier.init(q_full.index(a), count=1)
+        mbarrier.init(q_free.index(a), count=W)
+        mbarrier.init(self_full.index(a), count=1)
+        mbarrier.init(self_free.index(a), count=W)
     mbarrier.init(v_clean, count=1)
     for s in gl.static_range(S):
         mbarrier.init(k_full.index(s), count=1)
@@ -231,19 +259,19 @@ def crossing_hopper_kernel(
     gl.warp_specialize(
         [
             (compute_work, (
-                0, out, lse, q_ring, ks_ring, vs_ring, k_ring, v_ring, q_full, q_free, self_full, self_free,
-                k_full, k_free, v_full, v_free, v_clean, context_starts, candidate_starts, tiles, work, C, scale_log2,
-                G, D, BM, BN, W, S,
+                0, out, out_rows, lse, o_ring, q_ring, ks_ring, vs_ring, k_ring, v_ring, q_full, q_free,
+                self_full, self_free, k_full, k_free, v_full, v_free, v_clean, tiles, work, C, scale_log2,
+                G, D, BM, BN, W, S, A, STORES,
             )),
             (compute_work, (
-                1, out, lse, q_ring, ks_ring, vs_ring, k_ring, v_ring, q_full, q_free, self_full, self_free,
-                k_full, k_free, v_full, v_free, v_clean, context_starts, candidate_starts, tiles, work, C, scale_log2,
-                G, D, BM, BN, W, S,
+                1, out, out_rows, lse, o_ring, q_ring, ks_ring, vs_ring, k_ring, v_ring, q_full, q_free,
+                self_full, self_free, k_full, k_free, v_full, v_free, v_clean, tiles, work, C, scale_log2,
+                G, D, BM, BN, W, S, A, STORES,
             )),
             (load_work, (
                 q, k_self, v_self, k, v, q_ring, ks_ring, vs_ring, k_ring, v_ring, q_full, q_free, self_full,
-                self_free, k_full, k_free, v_full, v_free, context_starts, candidate_starts, tiles, work,
-                G, D, BM, BN, W, S,
+                self_free, k_full, k_free, v_full, v_free, tiles, work,
+                G, D, BM, BN, W, S, A, STORES,
             )),
         ],
         [4, 1],

@@ -43,6 +43,11 @@ class Problem:
         """Tile map of candidates."""
         return self.layout[2 + ROW_BLOCKS.index(block)]
 
+    @property
+    def resolved_tiles(self) -> torch.Tensor:
+        """Tiles of the widest of ROW_BLOCKS with all that a program asks of the layout."""
+        return self.layout[-1]
+
     def column_tiles(self, block: int) -> torch.Tensor:
         """Tile map of history tokens."""
         return self.layout[2 + len(ROW_BLOCKS) + COLUMN_BLOCKS.index(block)]
@@ -76,12 +81,9 @@ def forward(
     chosen = tiles or tiles_for(q, k, problem)
     tile = chosen.forward
     if chosen.hopper and paging is None and aligned(q, k_self, v_self, k, v) and takes_hopper(C, len(k), problem.sizes):
-        table = problem.row_tiles(chosen.hopper.rows)
-        if len(table) * G >= multiprocessors(q.device):
-            hopper_forward(
-                (q, k_self, v_self, k, v), (out, lse), problem.layout, table, chosen.hopper, problem.scale,
-                multiprocessors(q.device),
-            )  # fmt: skip
+        table, processors = problem.resolved_tiles, multiprocessors(q.device)
+        if len(table) * G >= processors:
+            hopper_forward((q, k_self, v_self, k, v), (out, lse), table, chosen.hopper, problem.scale, processors)
             return out, lse
     table = problem.row_tiles(tile.rows * G // H)
     programs = len(table) * G

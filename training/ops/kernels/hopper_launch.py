@@ -10,6 +10,7 @@ import torch
 import triton
 
 from training.ops.kernels.tiles import Tile
+from training.ops.plan import ROW_BLOCKS
 
 LOG2E = 1.4426950408889634
 # Below this share of rows in use, in histories or candidates, the smaller tiles of Triton's kernel waste less: on
@@ -42,13 +43,16 @@ def gluon_kernel() -> ModuleType | None:
 def hopper_forward(
     tensors: tuple[torch.Tensor, ...],
     outputs: tuple[torch.Tensor, torch.Tensor],
-    layout: list[torch.Tensor],
     table: torch.Tensor,
     tile: Tile,
     scale: float,
     multiprocessors: int,
 ) -> None:
-    """Fills out [C, H, D] and lse [H, C] from q, k_self, v_self, k, v; as many programs as multiprocessors."""
+    """Fills out [C, H, D] and lse [H, C] from q, k_self, v_self, k, v; as many programs as multiprocessors.
+
+    `table` is a plan's `resolved`, of tiles as tall as this one.
+    """
+    assert tile.rows == ROW_BLOCKS[-1]
     module = gluon_kernel()
     assert module is not None
     q, k_self, v_self, k, v = tensors
@@ -57,6 +61,11 @@ def hopper_forward(
     rows = tile.rows // groups
     module.crossing_hopper_kernel[(min(work, multiprocessors),)](
         *(module.describe(x, rows) for x in (q, k_self, v_self)), *(module.describe(x, tile.columns) for x in (k, v)),
-        *outputs, *layout[:2], table, work, C, scale * LOG2E, G=G, D=D, BM=rows, BN=tile.columns, W=groups,
-        S=tile.stages, REGISTERS=240, num_warps=4,
+        module.describe(outputs[0], rows), *outputs, table, work, C, scale * LOG2E, G=G, D=D, BM=rows,
+        BN=tile.columns, W=groups, S=tile.stages, **rings(D), REGISTERS=240, num_warps=4,
     )  # fmt: skip
+
+
+def rings(D: int) -> dict[str, int | bool]:
+    """What the shared memory has room for at D = 64: the next tile's rows, and a way out for the output."""
+    return {"A": 2 if D == 64 else 1, "STORES": D == 64}

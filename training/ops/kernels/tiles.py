@@ -61,7 +61,7 @@ def sm90(D: int, itemsize: int, rows: int, max_length: int) -> Tiles:
     return sm90_wide(rows) if D == 128 else sm90_narrow(rows, max_length)
 
 
-HOPPER = Tile(128, 128, 8, 2, tma=True)
+HOPPER_WIDE, HOPPER_NARROW = Tile(128, 128, 8, 2, tma=True), Tile(128, 128, 8, 3, tma=True)
 
 
 def sm90_narrow(rows: int, max_length: int) -> Tiles:
@@ -75,7 +75,7 @@ def sm90_narrow(rows: int, max_length: int) -> Tiles:
         return Tiles(Tile(64, 64, 4, 3), Tile(64, 32, 4, 3), row_pass, column_pass)
     one = Tile(128, 64, 8, 3, tma=True) if rows <= 128 else Tile(64, 32, 4, 3)
     forward = Tile(64, 64, 4, 3) if max_length < 4096 else Tile(128, 64, 8, 4, tma=True)
-    return Tiles(forward, one, row_pass, column_pass, HOPPER if rows > 128 else None)
+    return Tiles(forward, one, row_pass, column_pass, HOPPER_NARROW if rows > 128 else None)
 
 
 def sm90_wide(rows: int) -> Tiles:
@@ -85,7 +85,7 @@ def sm90_wide(rows: int) -> Tiles:
         height = 16 if rows <= 16 else 32
         return Tiles(Tile(height, 64, 2, 2, tma=True), Tile(height, 32, 4, 3, tma=True), row_pass, column_pass)
     one = Tile(64, 32, 4, 3, tma=True) if rows <= 64 else Tile(128, 64, 8, 3)
-    return Tiles(Tile(64, 64, 4, 3, tma=True), one, row_pass, column_pass, HOPPER if rows > 128 else None)
+    return Tiles(Tile(64, 64, 4, 3, tma=True), one, row_pass, column_pass, HOPPER_WIDE if rows > 128 else None)
 
 
 def safe(D: int, itemsize: int, rows: int, max_length: int) -> Tiles:
