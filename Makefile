@@ -73,6 +73,9 @@ format: .venv/.dev  ## let ruff mend what it can
 bench-ingest: .venv/.dev  ## ingest against sort-and-write of the flat rows
 	@$(BIN)/python -m benchmarks.ingest
 
+bench-storage: .venv/.dev  ## bytes of the request table against flat layouts, each at its best setting
+	@$(BIN)/python -m benchmarks.storage
+
 bench-reader: .venv/.dev  ## the reader against flat readers, PyIceberg and bare decode
 	@$(BIN)/python -m benchmarks.reader
 
@@ -89,4 +92,4 @@ clean:  ## remove what was built, the demo's lake included; .venv stays
 	@rm -rf build dist lake *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -exec rm -rf {} +
 
-.PHONY: help setup demo compose-env test test-spark35 test-all test-gpu lint format bench-ingest bench-reader bench-maintain bench-sql bench-kernels clean
+.PHONY: help setup demo compose-env test test-spark35 test-all test-gpu lint format bench-ingest bench-storage bench-reader bench-maintain bench-sql bench-kernels clean
