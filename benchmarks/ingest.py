@@ -3,7 +3,8 @@
 One session, warmed on a small input of the same kind; interleaved rounds, medians. `ingest_s` is everything from raw
 files to the audit branch's commit (finding out how the log is read, both passes, judging, conflict counts, quarantine,
 writing), as the flat write goes from raw files to a commit; hashing the files, opening the table, the suite, publishing
-and the ledger are told apart as `around_s`.
+and the ledger are told apart as `around_s`. An eighth of the input warms the JVM and is then measured too (`eighth_s`);
+the driver's live heap is read after a collection, behind each size.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ RATIOS: dict[str, tuple[str, str, Callable[[list[float]], float]]] = {
     "flat_write_over_ingest": ("flat_write_s", "ingest_s", min),
     "flat_write_over_ingest_unchecked": ("flat_write_s", "unchecked_s", min),
     "ingest_over_scan": ("ingest_s", "scan_s", max),
+    "around_over_whole": ("around_s", "whole_s", max),
+    "scaling_8x": ("ingest_s_per_row", "eighth_s_per_row", max),
+    "memory_8x": ("heap_mb", "eighth_heap_mb", max),
 }
 
 
@@ -81,10 +85,19 @@ def ingest(spark: SparkSession, settings: Settings, raw: str, tag: str) -> tuple
     return whole - around, around
 
 
+def live_heap(spark: SparkSession) -> float:
+    """MB that the driver's JVM still holds after a collection."""
+    jvm = spark.sparkContext._jvm  # noqa: SLF001 - the way to the JVM that PySpark has
+    assert jvm is not None
+    jvm.java.lang.System.gc()
+    return float(jvm.java.lang.management.ManagementFactory.getMemoryMXBean().getHeapMemoryUsage().getUsed()) / 1e6
+
+
 def measure(spark: SparkSession, settings: Settings, shape: Shape, order: Order, rounds: int) -> dict[str, Any]:
-    """Medians of one input. Round 0 warms the JVM on an eighth of it."""
+    """Medians of one input. Round 0 warms the JVM on an eighth of it, which is then measured."""
     raw, small = str(settings.home / "raw" / order), str(settings.home / "raw" / "small")
-    write_raw(Path(small), replace(shape, requests=max(1, shape.requests // 8)), order)
+    small_shape = replace(shape, requests=max(1, shape.requests // 8))
+    write_raw(Path(small), small_shape, order)
     size = sum(path.stat().st_size for path in write_raw(Path(raw), shape, order))
     spark.sql("CREATE NAMESPACE IF NOT EXISTS lake.bench")
     unchecked = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"check_conflicts": False})})
@@ -98,7 +111,15 @@ def measure(spark: SparkSession, settings: Settings, shape: Shape, order: Order,
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     around: list[float] = []
+    told: dict[str, float] = {}
     for i in range(rounds + 1):
+        if i == 1:
+            eighth = ingest(spark, settings, small, f"{order}_eighth")[0]
+            told = {
+                "eighth_s": eighth,
+                "eighth_s_per_row": eighth / small_shape.requests / shape.fanout,
+                "eighth_heap_mb": live_heap(spark),
+            }
         for name, way in ways.items():
             seconds = way(raw if i else small, i)
             print(f"{order} {shape.conflicts} round {i} {name}: {seconds}", file=sys.stderr)
@@ -106,10 +127,13 @@ def measure(spark: SparkSession, settings: Settings, shape: Shape, order: Order,
                 continue
             if isinstance(seconds, tuple):
                 times[name].append(seconds[0])
-                around += [seconds[1]] if name == "ingest" else []
+                if name == "ingest":
+                    around.append(seconds[1])
+                    told["heap_mb"] = live_heap(spark)
             else:
                 times[name].append(seconds)
     shutil.rmtree(settings.home / "raw")
+    whole = median(times["ingest"]) + median(around)
     return {
         "order": order,
         "conflicts": shape.conflicts,
@@ -117,6 +141,9 @@ def measure(spark: SparkSession, settings: Settings, shape: Shape, order: Order,
         "raw_mb": size / 1e6,
         **{f"{name}_s": median(values) for name, values in times.items()},
         "around_s": median(around),
+        "whole_s": whole,
+        "ingest_s_per_row": median(times["ingest"]) / shape.requests / shape.fanout,
+        **told,
         "rounds": "; ".join(f"{name} {' '.join(f'{v:.2f}' for v in values)}" for name, values in times.items()),
     }
 
@@ -133,7 +160,7 @@ def main() -> None:
     shape = Shape(requests=200, history=64) if given.quick else Shape(requests=21_600 if given.large else 4800)
     if given.large and given.out == RESULTS / "ingest.json":
         given.out = RESULTS / "ingest-large.json"
-    rounds = 1 if given.quick or given.large else 2
+    rounds = 1 if given.quick else 2
     settings_told = {"shape": vars(shape), "rounds": rounds}
     rows = _kept(given.out, settings_told) if given.only else {}
     home = Path(tempfile.mkdtemp(prefix="reqlake-bench-"))
@@ -147,7 +174,7 @@ def main() -> None:
         shutil.rmtree(home, ignore_errors=True)
     ratios: dict[str, float] = {}
     for ratio, (over, under, pick) in RATIOS.items():
-        each = {name: row[over] / row[under] for name, row in rows.items()}
+        each = {name: row[over] / row[under] for name, row in rows.items() if over in row}
         clean = [value for name, value in each.items() if not rows[name]["conflicts"]]
         ratios |= {ratio: pick(clean)} if clean else {}
         ratios |= {f"{ratio}_{name}": value for name, value in each.items()}
