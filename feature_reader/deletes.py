@@ -45,7 +45,7 @@ def _positions(storage: Storage, delete: DataFile) -> dict[str, np.ndarray]:
         if delete.file_format == FileFormat.PARQUET:
             return _by_file(storage.retried(lambda: _read_parquet(storage, path)))
         if delete.file_format == FileFormat.PUFFIN:
-            vectors = deletion_vectors_from_puffin_file(PuffinFile(storage.retried(lambda: _read_bytes(storage, path))))
+            vectors = deletion_vectors_from_puffin_file(PuffinFile(storage.retried(lambda: storage.whole(path))))
             return {bare_path(v.referenced_data_file): v.to_vector().to_numpy().astype(np.int64) for v in vectors}
     raise UnsupportedError(
         f"delete file {path} is {delete.file_format.name}: only Parquet and deletion vectors are applied"
@@ -55,11 +55,6 @@ def _positions(storage: Storage, delete: DataFile) -> dict[str, np.ndarray]:
 def _read_parquet(storage: Storage, path: str) -> pa.Table:
     with storage.new_input(path).open() as source:
         return pq.read_table(source, columns=["file_path", "pos"], read_dictionary=["file_path"], use_threads=False)
-
-
-def _read_bytes(storage: Storage, path: str) -> bytes:
-    with storage.new_input(path).open() as source:
-        return bytes(source.read())
 
 
 def _by_file(table: pa.Table) -> dict[str, np.ndarray]:

@@ -165,15 +165,11 @@ class Planner:
 
     def tasks(self, snapshot_id: int) -> list[FileScanTask]:
         """The data files that the filter does not prune, each with its delete files, in no certain order."""
-        storage = self.files.storage
-
-        def once() -> list[FileScanTask]:
-            scan = storage.table.scan(row_filter=self.row_filter.expression, snapshot_id=snapshot_id)
-            return list(scan.plan_files())
-
+        table = self.files.storage.table_to_plan
         try:
             with file_errors(f"{self.table.metadata_location}, snapshot {snapshot_id}"):
-                tasks = storage.retried(once)
+                scan = table.scan(row_filter=self.row_filter.expression, snapshot_id=snapshot_id)
+                tasks = list(scan.plan_files())
         except ValueError as error:
             if "equality deletes" not in str(error):
                 raise

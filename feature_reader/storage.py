@@ -5,6 +5,7 @@ What reading raises in the end becomes one DataFileError that names the file and
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import threading
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 from pyiceberg.catalog.noop import NoopCatalog
-from pyiceberg.io import FileIO, InputFile, load_file_io
+from pyiceberg.io import FileIO, InputFile, OutputFile, load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
@@ -53,9 +54,19 @@ class Storage:
         """The table as it was opened, with the credentials in use."""
         return _with_io(self._table, self._io, self._table.catalog)
 
+    @property
+    def table_to_plan(self) -> Table:
+        """The same table, each of whose manifests is tried again by itself: a plan may read hundreds."""
+        return _with_io(self._table, _FileByFile(self, self._io), self._table.catalog)
+
     def new_input(self, path: str) -> InputFile:
         """A file, to be opened with the credentials in use."""
         return self._io.new_input(path)
+
+    def whole(self, path: str) -> bytes:
+        """All of a file."""
+        with self._io.new_input(path).open() as source:
+            return bytes(source.read())
 
     def tail(self, path: str, size: int) -> bytes:
         """The last bytes of a file, at most `size`."""
@@ -88,6 +99,38 @@ class Storage:
             else:
                 self._io = self._table.catalog.load_table(self._table.name()).io
             return True
+
+
+class _FileByFile(FileIO):
+    """A FileIO whose files are read whole when they are opened, each tried again where that may help."""
+
+    def __init__(self, storage: Storage, used: FileIO) -> None:
+        super().__init__(used.properties)
+        self._storage, self._used = storage, used
+
+    def new_input(self, location: str) -> InputFile:
+        return _WholeFile(location, self._storage)
+
+    def new_output(self, location: str) -> OutputFile:
+        return self._used.new_output(location)
+
+    def delete(self, location: str | InputFile | OutputFile) -> None:
+        self._used.delete(location)
+
+
+class _WholeFile(InputFile):
+    def __init__(self, location: str, storage: Storage) -> None:
+        super().__init__(location)
+        self._storage = storage
+
+    def __len__(self) -> int:
+        return len(self._storage.new_input(self.location))
+
+    def exists(self) -> bool:
+        return self._storage.new_input(self.location).exists()
+
+    def open(self, seekable: bool = True) -> io.BytesIO:  # noqa: ARG002
+        return io.BytesIO(self._storage.retried(lambda: self._storage.whole(self.location)))
 
 
 def _local_tail(path: str, size: int) -> bytes:

@@ -6,7 +6,9 @@ It passes requests on as they are, `Host` included, so that their signatures sta
 from __future__ import annotations
 
 import http.client
+import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,18 +27,22 @@ class FlakyS3:
     endpoint: str = ""
     fault: Callable[[int, str], Fault | None] = lambda _number, _key: None
     """From a request's number and its access key: what becomes of it."""
+    each: float = math.inf
+    """How many requests for one file may go wrong; what is asked for again and again gets through in the end."""
     late_s: float = 0.05
     requests: int = 0
     faults: list[Fault] = field(default_factory=list)
+    _by_file: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def next_fault(self, key: str) -> Fault | None:
+    def next_fault(self, key: str, path: str) -> Fault | None:
         """Count a request and say what becomes of it."""
         with self._lock:
             self.requests += 1
-            fault = self.fault(self.requests, key)
+            fault = self.fault(self.requests, key) if self._by_file[path] < self.each else None
             if fault is not None:
                 self.faults.append(fault)
+                self._by_file[path] += 1
             return fault
 
 
@@ -53,7 +59,7 @@ def flaky_s3(port: int) -> Iterator[FlakyS3]:
 
         def do_GET(self) -> None:
             key = self.headers.get("Authorization", "").partition("Credential=")[2].partition("/")[0]
-            fault = state.next_fault(key)
+            fault = state.next_fault(key, self.path.partition("?")[0])
             if fault == "reset":
                 self.close_connection = True
                 return
