@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 
 from lakehouse.settings import Settings, load_settings
 
-# What shares servers or the small demo stays on one worker. The longest begin first: a worker without a JVM starts one.
+# What shares servers or the small demo stays on one worker. The longest begin first, so that none is alone at the end.
 TOGETHER = (("tests/docs/", "tests/reqlake/demo/"), ("tests/stack/",))
-LONG = "tests/spark_jobs/"
+LONG = ("tests/spark_jobs/", "tests/training/")
+BEGAN = time.monotonic()
+ENDED = pytest.StashKey[list[str]]()
 
 
 def place(nodeid: str) -> int:
@@ -36,6 +39,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False
     return Together(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ARG001
+    """Note when a worker has nothing more to do."""
+    node.config.stash.setdefault(ENDED, []).append(f"{node.gateway.id} {time.monotonic() - BEGAN:.0f} s")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it: a worker that is alone for minutes holds a group or a file that should be split."""
+    if ended := terminalreporter.config.stash.get(ENDED, []):
+        terminalreporter.write_line(f"workers ended: {', '.join(ended)}")
 
 
 @pytest.fixture
