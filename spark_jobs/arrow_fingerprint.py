@@ -97,6 +97,13 @@ def row_fingerprints(columns: Sequence[tuple[np.ndarray, np.ndarray]], rows: int
     return _digests(offsets, record.reshape(-1).data).view(np.int64)
 
 
+def each_fingerprint(columns: Sequence[tuple[np.ndarray, np.ndarray]], rows: int) -> pa.ListArray:
+    """A list of int64 for each row: the fingerprints of its columns, taken one by one."""
+    each = np.array([row_fingerprints([column], rows) for column in columns], np.int64)
+    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * len(columns))
+    return pa.ListArray.from_arrays(offsets, pa.array(each.T.reshape(-1)))
+
+
 def newest_events(sequences: Sequence[tuple[pa.Array, bool]], rows: int) -> pa.Array:
     """The newest time of lists of times (each with whether its newest is the last); null where there is none."""
     ends = []

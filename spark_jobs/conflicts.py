@@ -13,6 +13,7 @@ from spark_jobs.fingerprint import fingerprint
 from spark_jobs.merge import STORED_WINNER, Known, stored_place
 from spark_jobs.narrow import WINNER, Grouping, request_columns
 from spark_jobs.scan import FILE, ROW
+from spark_jobs.small import kept
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -30,7 +31,7 @@ def count_conflicts(spec: DatasetSpec, dedup: Dedup) -> dict[str, int]:
     columns = request_columns(spec)
     place = (F.xxhash64(FILE).alias(WINNER[0]), F.col(ROW).alias(WINNER[1]))
     if dedup.log.direct is not None:
-        variants = variants.persist()
+        variants = kept(variants, dedup.narrow_rows)
         wide = dedup.log.fingerprints(variants.select(*WINNER)).select(*place, F.col(HASHES).alias("hashes"))
     else:
         hashes = F.array(*[fingerprint({name: kind}) for name, kind in columns.items()])
@@ -58,9 +59,8 @@ def _stored(known: Known, variants: DataFrame, columns: dict[str, FeatureType], 
     if not direct:
         hashes = F.array(*[fingerprint({name: kind}) for name, kind in columns.items()])
         return rows.select(*WINNER, hashes.alias("hashes"))
-    for i, name in enumerate(columns):
-        rows = with_fingerprint(rows, {name: known.spec.column(name)}, f"_hash_{i}", drop=(name,))
-    return rows.select(*WINNER, F.array(*[f"_hash_{i}" for i in range(len(columns))]).alias("hashes"))
+    taken = {name: known.spec.column(name) for name in columns}
+    return with_fingerprint(rows, taken, "hashes", drop=tuple(columns), each=True).select(*WINNER, "hashes")
 
 
 def _variants(spec: DatasetSpec, dedup: Dedup) -> DataFrame:

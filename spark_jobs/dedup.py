@@ -11,6 +11,7 @@ from spark_jobs.merge import STORED_WINNER, Known
 from spark_jobs.narrow import WINNER, group_requests, narrow_rows
 from spark_jobs.quarantine import Condemned
 from spark_jobs.raw import RawLog
+from spark_jobs.small import cut_off, is_small, kept
 from spark_jobs.wide import complete_requests, rows_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Books:
 
 @dataclass(frozen=True)
 class Dedup:
-    """A batch between its two passes: narrow rows, groups (cached), and their books."""
+    """A batch between its two passes: narrow rows, groups (kept), and their books."""
 
     spec: DatasetSpec
     log: RawLog
@@ -64,25 +65,26 @@ class Dedup:
     rows: DataFrame
     groups: DataFrame
     books: Books
+    narrow_rows: int
+    """How many `rows` has at most: those of the batch, and stored candidates."""
     known: Known | None = None
 
     @classmethod
     def start(cls, spec: DatasetSpec, log: RawLog, *, check_conflicts: bool, known: Known | None = None) -> Dedup:
         """The narrow pass; candidates of `known` requests are grouped with the batch's."""
-        rows = narrow_rows(spec, log, check_conflicts=check_conflicts)
-        return cls._group(spec, log, known.joined(rows) if known else rows, check_conflicts, known)
-
-    @classmethod
-    def _group(
-        cls, spec: DatasetSpec, log: RawLog, rows: DataFrame, check_conflicts: bool, known: Known | None
-    ) -> Dedup:
-        groups = group_requests(spec, rows).persist()
-        return cls(spec, log, check_conflicts, rows, groups, Books.of(groups, known), known)
+        rows, count = narrow_rows(spec, log, check_conflicts=check_conflicts), log.rows
+        if known is not None:
+            rows, count = known.joined(rows), count + known.candidates
+        rows = cut_off(rows, count)
+        groups = kept(group_requests(spec, rows), count)
+        return cls(spec, log, check_conflicts, rows, groups, Books.of(groups, known), count, known)
 
     def complete(self) -> DataFrame:
         """The wide pass: the request table's rows and `_fault`."""
-        plan = self.groups._jdf.queryExecution().withCachedData()  # noqa: SLF001
-        size = int(str(plan.stats().sizeInBytes()))
+        size = 0  # which is not known of frames without a plan
+        if not is_small(self.narrow_rows):
+            plan = self.groups._jdf.queryExecution().withCachedData()  # noqa: SLF001
+            size = int(str(plan.stats().sizeInBytes()))
         count, hashed = self.books.requests, self.check_conflicts
         if self.known is None:
             return complete_requests(self.spec, self.log, self.groups, count, size, hashed=hashed)
@@ -116,8 +118,14 @@ class Dedup:
             faults = faults.unionByName(places)
         if total == 0:
             return Condemned(faults, {})
-        counts = {row["reason"]: int(row["count"]) for row in faults.groupBy("reason").count().collect()}
-        return Condemned(faults, dict(sorted(counts.items())))
+        faults = cut_off(faults, self.narrow_rows)
+        told = (
+            faults.groupBy("reason")
+            .agg(F.count("*").alias("rows"), F.count_if(F.col("row") < 0).alias("stored"))
+            .collect()
+        )
+        counts = {row["reason"]: int(row["rows"]) for row in told}
+        return Condemned(faults, dict(sorted(counts.items())), sum(int(row["stored"]) for row in told))
 
     def without(self, faulty: DataFrame) -> tuple[Dedup, bool]:
         """The same batch without requests whose values broke a rule; and whether other requests changed by that.
@@ -133,13 +141,16 @@ class Dedup:
         )
         rows = self.rows.join(F.broadcast(places.persist()), ["_file_id", "_row_number"], "left")
         rows = rows.withColumn("_fault", F.coalesce("_fault", "_request_fault")).drop("_request_fault")
+        rows = cut_off(rows, self.narrow_rows)
         key = ["user_id", "request_id"]
-        sound = self.groups.join(F.broadcast(faulty.select(*WINNER)), list(WINNER), "left_anti").persist()
+        sound = self.groups.join(F.broadcast(faulty.select(*WINNER)), list(WINNER), "left_anti")
+        sound = kept(sound, self.narrow_rows)
         beside = sound.join(bad.select(*key), key, "left_semi")
         judged = bad.where((F.size("_late") > 0) | (F.size("_reaching") > 0))
         if beside.isEmpty() and judged.isEmpty():
             return replace(self, rows=rows, groups=sound, books=Books.of(sound, self.known)), False
-        again = Dedup._group(self.spec, self.log, rows, self.check_conflicts, self.known)
+        groups = kept(group_requests(self.spec, rows), self.narrow_rows)
+        again = replace(self, rows=rows, groups=groups, books=Books.of(groups, self.known))
         # What a group holds follows from its variant's rows and the request's time.
         new = again.groups.join(sound, [*key, "request_hash", "request_ts"], "left_anti")
         changed = not new.isEmpty()

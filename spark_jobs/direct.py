@@ -159,13 +159,16 @@ def file_id(name: str) -> int:
 
 
 def with_fingerprint(
-    frame: DataFrame, columns: dict[str, SpecColumn], name: str, drop: tuple[str, ...] = ()
+    frame: DataFrame, columns: dict[str, SpecColumn], name: str, drop: tuple[str, ...] = (), *, each: bool = False
 ) -> DataFrame:
-    """A frame typed as the spec says, with the fingerprint of `columns` as `name` and without `drop`: no wide scan."""
+    """A frame typed as the spec says, with the fingerprint of `columns` as `name` and without `drop`: no wide scan.
+
+    With `each`, `name` is the list of their fingerprints one by one.
+    """
     from pyspark.sql import types as T
 
     fields = [field for field in frame.schema.fields if field.name not in (*drop, name)]
-    schema = T.StructType([*fields, T.StructField(name, T.LongType())])
+    schema = T.StructType([*fields, T.StructField(name, T.ArrayType(T.LongType()) if each else T.LongType())])
     wide = {key: Wide(key, column.type.element, column.type.shape != "scalar") for key, column in columns.items()}
     return frame.mapInArrow(sent(hash_columns(wide, arrow(schema), name)), schema)
 

@@ -18,6 +18,7 @@ from spark_jobs.direct import with_fingerprint
 from spark_jobs.fingerprint import fingerprint
 from spark_jobs.narrow import WINNER, request_columns, row_columns, row_rank
 from spark_jobs.quarantine import JSON
+from spark_jobs.small import cut_off
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -174,12 +175,13 @@ def find_known(spark: SparkSession, spec: DatasetSpec, batch: DataFrame, table: 
     met, rows = found
     where = touched_partitions(spec, met, catalog, NO_REACH)
     after = F.timestamp_micros(F.unix_micros("_opened") - F.lit(_micros(spec)))
-    keys = met.groupBy(*KEY).agg(F.min("request_ts").alias("_opened")).withColumn("_after", after)
+    keys = cut_off(met.groupBy(*KEY).agg(F.min("request_ts").alias("_opened")).withColumn("_after", after), rows)
     stored = frame.where(where).join(F.broadcast(keys.select(*KEY)), KEY, "left_semi")
     newest = newest_event(spec)
     if spec.conflict != "split" and newest is not None:
         ends = stored.select(*KEY, F.timestamp_micros(F.unix_micros(newest) + 1).alias("_ends"))
         keys = keys.join(ends, KEY).select(*KEY, "_opened", F.greatest("_after", "_ends").alias("_after"))
+        keys = cut_off(keys, rows)
     if spec.conflict == "split" and spec.evolved:
         # Under features of another time a row has another hash: late rows are told by what it would be now.
         stored = with_fingerprint(stored, {c.name: c for c in spec.columns("request", "sequence")}, NOW)

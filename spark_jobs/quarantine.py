@@ -20,6 +20,7 @@ from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import IMPRESSION
 from spark_jobs.raw import RawLog
 from spark_jobs.scan import FILE, ROW
+from spark_jobs.small import is_small
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -49,10 +50,14 @@ JSON = {
 
 @dataclass(frozen=True)
 class Condemned:
-    """Raw rows that go to quarantine: a frame of `file` (id), `row`, `reason`, `detail`, and the count by reason."""
+    """Raw rows that go to quarantine: a frame of `file` (id), `row`, `reason`, `detail`, and the count by reason.
+
+    `stored` of them are candidates of the table that late rows have overruled.
+    """
 
     rows: DataFrame
     counts: dict[str, int]
+    stored: int = 0
 
     @property
     def total(self) -> int:
@@ -89,32 +94,27 @@ def write_quarantine(log: RawLog, condemned: Condemned, table: str, batch_id: st
     """
     from pyspark.sql import functions as F
 
-    raw_columns = [c for c in log.raw.columns if c not in (FILE, ROW)]
-    quoted = [F.col(f"`{c}`") for c in raw_columns]
-    raw = log.raw.select(
-        F.xxhash64(FILE).alias("_id"),
-        F.col(FILE).alias("file"),
-        F.col(ROW).alias("_number"),
-        F.to_json(F.struct(*quoted), JSON).alias("raw"),
-    )
+    quoted = [F.col(f"`{c}`") for c in log.raw.columns if c not in (FILE, ROW)]
     kinds = log.raw.select(*quoted).schema.json()
-    keys = log.typed.select(F.xxhash64(FILE).alias("_id2"), F.col(ROW).alias("_number2"), "user_id", "request_id")
-    marked = condemned.rows.select(F.col("file").alias("_file_id"), "row", "reason", "detail")
-    rows = raw.join(marked, (raw["_id"] == marked["_file_id"]) & (raw["_number"] == marked["row"]))
-    rows = rows.join(keys, (rows["_id"] == keys["_id2"]) & (rows["_number"] == keys["_number2"]))
-    rows = rows.select(
-        "reason",
-        "detail",
+    keys = log.typed.select(F.xxhash64(FILE).alias("_id"), F.col(ROW).alias("_number"), "user_id", "request_id")
+    told = condemned.rows.select(F.col("file").alias("_file_id"), "row", "reason", "detail")
+    few = F.broadcast if is_small(condemned.total) else (lambda frame: frame)  # or the log is shuffled for their sake
+    marked = few(told).join(keys, (F.col("_file_id") == F.col("_id")) & (F.col("row") == F.col("_number")))
+    marked = marked.select(F.struct(*marked.columns).alias("_m"))  # a raw column may have any of these names
+    raw = log.raw.select(F.struct(*quoted).alias("_r"), FILE, ROW)
+    rows = raw.join(few(marked), (F.xxhash64(FILE) == F.col("_m._id")) & (F.col(ROW) == F.col("_m._number"))).select(
+        "_m.reason",
+        "_m.detail",
         F.lit(batch_id).alias("batch_id"),
-        "file",
-        "row",
-        "raw",
-        "user_id",
-        "request_id",
+        F.col(FILE).alias("file"),
+        F.col(ROW).alias("row"),
+        F.to_json("_r", JSON).alias("raw"),
+        "_m.user_id",
+        "_m.request_id",
         F.current_timestamp().alias("quarantined_at"),
         F.lit(kinds).alias("raw_schema"),
         F.lit(None).cast("string").alias("replayed_by"),
     )
-    if known is not None:
+    if known is not None and condemned.stored:
         rows = rows.unionByName(known.condemned(condemned.rows, batch_id), allowMissingColumns=True)
     rows.writeTo(table).option("check-nullability", "false").overwrite(F.col("batch_id") == F.lit(batch_id))

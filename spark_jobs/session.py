@@ -90,6 +90,10 @@ def session_conf(settings: Settings) -> dict[str, str]:
             # Each stage tells its plan as text to a UI that is off; ours are long.
             "spark.sql.ui.explainMode": "simple",
             "spark.sql.maxPlanStringLength": "8192",
+            # For each call on a column PySpark would tell the JVM its line in Python, by some ten calls more, and the
+            # JVM keep its own stack: both only for the text of errors.
+            "spark.python.sql.dataFrameDebugging.enabled": "false",
+            "spark.sql.dataFrameQueryContext.enabled": "false",
             "spark.log.level": "ERROR",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",

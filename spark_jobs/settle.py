@@ -12,6 +12,7 @@ from lakehouse.spec import DatasetSpec
 from spark_jobs.checks import EVENT, SPAN
 from spark_jobs.dedup import Books, Dedup
 from spark_jobs.merge import KEY, Known
+from spark_jobs.small import cut_off, kept
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -34,17 +35,18 @@ def settle(dedup: Dedup) -> Dedup:
     keys = F.broadcast(untouched.select(*KEY))
     left = replace(
         known,
-        keys=known.keys.join(keys, KEY, "left_anti"),
+        keys=cut_off(known.keys.join(keys, KEY, "left_anti"), dedup.narrow_rows),
         stored=known.stored.join(keys, KEY, "left_anti"),
         narrow=known.narrow.join(keys, KEY, "left_anti"),
         rows=known.rows - told["rows"],
         candidates=known.candidates - told["candidates"],
         settled=int(told["raw"]),
     )
-    groups = dedup.groups.join(keys, KEY, "left_anti").persist()
+    groups = kept(dedup.groups.join(keys, KEY, "left_anti"), dedup.narrow_rows)
     books = Books.of(groups, left)
     dedup.groups.unpersist()
-    return replace(dedup, rows=_condemned_alone(dedup, untouched), groups=groups, books=books, known=left)
+    rows = cut_off(_condemned_alone(dedup, untouched), dedup.narrow_rows)
+    return replace(dedup, rows=rows, groups=groups, books=books, known=left)
 
 
 def _stored() -> Column:

@@ -21,6 +21,7 @@ from spark_jobs.arrow_fingerprint import (
     Wide,
     column_words,
     conform,
+    each_fingerprint,
     newest_events,
     row_fingerprints,
     without_negative_zeros,
@@ -41,14 +42,18 @@ class Piece(NamedTuple):
 
 
 def hash_columns(columns: dict[str, Wide], output: pa.Schema, hash_name: str) -> Callable[[Batches], Batches]:
-    """A map over frames typed as the spec says: `output`'s columns, with the fingerprint as `hash_name`."""
+    """A map over frames typed as the spec says: `output`'s columns, with the fingerprint as `hash_name`.
+
+    Where that is a list in `output`, it holds a fingerprint for each column.
+    """
+    listed = pa.types.is_list(output.field(hash_name).type)
 
     def hashed(batches: Batches) -> Batches:
         forget_archives()
         for batch in batches:
             words = [column_words(conform(batch.column(name), column), column) for name, column in columns.items()]
-            own = pa.array(row_fingerprints(words, len(batch)))
-            arrays = [own if f.name == hash_name else batch.column(f.name).cast(f.type) for f in output]
+            own = each_fingerprint(words, len(batch)) if listed else pa.array(row_fingerprints(words, len(batch)))
+            arrays = [(own if f.name == hash_name else batch.column(f.name)).cast(f.type) for f in output]
             yield pa.RecordBatch.from_arrays(arrays, schema=output)
 
     return hashed
@@ -121,9 +126,7 @@ def take_pieces(
                 if where["hash"] in output.names or where["hashes"] in output.names:
                     words = [column_words(typed[name], column) for name, column in wide.items()]
                     columns[where["hash"]] = pa.array(row_fingerprints(words, len(some)))
-                    each = np.array([row_fingerprints([word], len(some)) for word in words], np.int64)
-                    offsets = pa.array(np.arange(len(some) + 1, dtype=np.int32) * len(words))
-                    columns[where["hashes"]] = pa.ListArray.from_arrays(offsets, pa.array(each.T.reshape(-1)))
+                    columns[where["hashes"]] = each_fingerprint(words, len(some))
                 arrays = [columns[field.name].cast(field.type) for field in output]
                 yield pa.RecordBatch.from_arrays(arrays, schema=output)
 
