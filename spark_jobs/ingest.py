@@ -144,13 +144,15 @@ def _ingest(lake: Lake, source: Source, batch_id: str | None) -> IngestReport:
 class Incoming:
     """A batch on its way: its name, its members, its raw log, and what keeps the rows that cannot stay (`hold`).
 
-    `hold` is called once before the others are published, and again where all is done anew.
+    `hold` is called once before the others are published, and again where all is done anew. `even_empty`: where every
+    row is condemned and their requests are known, it is published all the same, so that its name is known from then on.
     """
 
     batch_id: str
     members: list[Member]
     log: RawLog
     hold: Callable[[Condemned, Known | None], None]
+    even_empty: bool = True
 
 
 def bring_in(lake: Lake, table: Table, base: Snapshot | None, batch: Incoming) -> IngestReport:
@@ -231,7 +233,7 @@ def _write(
     """Write the sound requests to the branch; what was left of the batch, what is condemned, the branch's snapshot."""
     steps, target, members = lake.steps, f"{lake.requests}.branch_{branch}", members_json(batch.members)
     with steps.step("judge", "Judging the rows that cannot stay"):
-        condemned = _judge(dedup, lake.settings)
+        condemned = _judge(dedup, lake.settings, even_empty=batch.even_empty)
     if dedup.known is not None and dedup.known.rows:
         with steps.step("delete", f"Taking out {dedup.known.rows:,} requests to write them anew"):
             _take_out(lake, dedup.known, table, branch)
@@ -245,7 +247,7 @@ def _write(
             return dedup, condemned, head
         with steps.step("redo", "Leaving out requests whose values break a rule"):
             dedup, changed = dedup.without(faulty(requests))
-            condemned = _judge(dedup, lake.settings)
+            condemned = _judge(dedup, lake.settings, even_empty=batch.even_empty)
             if not changed:
                 return dedup, condemned, head
             lake.spark.sql(reset_branch(lake.requests, branch, head))
@@ -260,11 +262,12 @@ def _take_out(lake: Lake, known: Known, table: Table, branch: str) -> None:
     require_taken_out(lake.requests, head_of(table, branch), known.rows)
 
 
-def _judge(dedup: Dedup, settings: Settings) -> Condemned:
+def _judge(dedup: Dedup, settings: Settings, *, even_empty: bool) -> Condemned:
     """The condemned rows. Raises BatchRefusedError where the bad ones are too large a share, or nothing is left."""
-    condemned = dedup.condemned()
+    condemned, books = dedup.condemned(), dedup.books
     share, ceiling = condemned.bad / dedup.log.rows, settings.ingest.max_bad_share
-    if share > ceiling or (dedup.known is None and not dedup.books.requests):
+    sound = books.requests or (dedup.known is not None and (even_empty or books.duplicates))
+    if share > ceiling or not sound:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in condemned.counts.items())
         examples: dict[str, Row] = {}
         for row in condemned.rows.limit(200).collect():
@@ -275,7 +278,7 @@ def _judge(dedup: Dedup, settings: Settings) -> Condemned:
             f"{ceiling:.1%}: nothing was published. Reasons: {counts}. Examples: {shown}. Mend the log or the spec, or "
             f"raise REQLAKE_INGEST__MAX_BAD_SHARE"
         )
-        raise BatchRefusedError(told) if dedup.books.requests else NothingSoundError(told, condemned)
+        raise BatchRefusedError(told) if books.requests else NothingSoundError(told, condemned)
     return condemned
 
 

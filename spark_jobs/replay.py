@@ -146,7 +146,7 @@ def _attempt(lake: Lake, table: Table, held: Held, held_in: str, name: str) -> I
     base = table.refresh().current_snapshot()
     members = [Member(f"{REPLAYED}{name}", "quarantine", held.log.rows)]
     try:
-        report = bring_in(lake, table, base, Incoming(name, members, held.log, hold))
+        report = bring_in(lake, table, base, Incoming(name, members, held.log, hold, even_empty=False))
     except NothingSoundError as error:
         hold(error.condemned, None)
         return IngestReport(name, held.log.rows, quarantined=error.condemned.counts)
@@ -162,7 +162,7 @@ def _outcome(held: Held, condemned: Condemned, known: Known | None, name: str) -
     failed = condemned.rows.where("row >= 0").select(F.col("file").alias("_id"), F.col("row"), "reason", "detail")
     tried = held.places.withColumn("_id", F.xxhash64(FILE)).join(failed, ["_id", "row"], "left")
     told = tried.select("batch_id", "file", F.col("row").cast("bigint"), "reason", "detail")
-    if known is None:
+    if known is None or not condemned.stored:
         return told
     return told.unionByName(known.condemned(condemned.rows, name), allowMissingColumns=True)
 
