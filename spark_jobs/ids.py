@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lakehouse.audit_branches import name_branch
 from lakehouse.ids import ensure_ids
 from lakehouse.spec import DatasetSpec
 from spark_jobs.errors import BatchRefusedError
-from spark_jobs.publish import audit_branch, branch_of, drop_leftovers, publish
+from spark_jobs.publish import branch_of, drop_leftovers, publish
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -39,7 +40,7 @@ class NewIds:
     def write(self, batch_id: str) -> None:
         """Append them in one step. Raises MainMovedError where another job wrote meanwhile."""
         if self.count:
-            branch = audit_branch(batch_id)
+            branch = name_branch(batch_id)
             with branch_of(self.spark, self.table, branch, self.base):
                 target = f"{self.table}.branch_{branch}"
                 self.rows.writeTo(target).option("check-nullability", "false").append()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
+from lakehouse.audit_branches import name_branch
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import ReqlakeError
 from lakehouse.lease import refuse_beside
@@ -46,7 +47,6 @@ from spark_jobs.publish import (
     added,
     append_batch,
     appended,
-    audit_branch,
     branch_of,
     delete_by_position,
     drop_leftovers,
@@ -165,7 +165,7 @@ def bring_in(lake: Lake, table: Table, base: Snapshot | None, batch: Incoming) -
         check = settings.ingest.check_conflicts or (known is not None and spec.conflict == "split")
         dedup = settle(Dedup.start(spec, log, check_conflicts=check, known=known))
         known = dedup.known
-    branch = audit_branch(batch.batch_id)
+    branch = name_branch(batch.batch_id)
     with branch_of(spark, lake.requests, branch, base):
         refuse_beside(lake.catalog, spec, settings, "ingest")
         check_spec(table.refresh(), spec)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
+from lakehouse.audit_branches import name_branch
 from lakehouse.catalog import open_catalog
 from lakehouse.lease import refuse_beside
 from lakehouse.ledger import Ledger, Member, members_json
@@ -39,7 +40,6 @@ from spark_jobs.pending import drop_overdue, overdue, write_pending
 from spark_jobs.publish import (
     append_batch,
     appended,
-    audit_branch,
     branch_of,
     delete_by_position,
     drop_leftovers,
@@ -136,7 +136,7 @@ def _bring_in(lake: Lake, source: Files, batch_id: str | None, before: datetime)
         # A checkpoint cuts off what a frame was made of: planning it again in each step takes longer than the steps.
         told = entries_of(spec, read, rows).localCheckpoint()
         late = overdue(spark, lake.catalog, spec, settings, before)
-    branch = audit_branch(batch.id)
+    branch = name_branch(batch.id)
     members = [Member(MEMBER + m.member, m.name, m.rows) for m in batch.members]
     with branch_of(spark, lake.requests, branch, base):
         refuse_beside(lake.catalog, spec, settings, "ingest")

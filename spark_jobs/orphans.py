@@ -12,7 +12,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from lakehouse.catalog import catalog_errors, open_catalog, table_names
-from lakehouse.lease import lease_name, maintenance_lease
+from lakehouse.lease import drop_left_aside, lease_name, maintenance_lease
 from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
@@ -29,7 +29,10 @@ def run(
     with maintenance_lease(catalog, spec, settings, "orphans"):
         open_request_table(catalog, spec, settings)
         reports = []
-        for table in dataset_tables(catalog, spec, settings):
+        drop_left_aside(catalog, spec, settings)
+        with catalog_errors(settings):
+            lease = catalog.load_table(lease_name(spec))  # holders that died have left files in its folder
+        for table in (lease, *dataset_tables(catalog, spec, settings)):
             progress(f"Looking for orphans of {'.'.join(table.name())}")
             reports.append(clear(table, timedelta(hours=settings.maintenance.orphan_hours), dry_run=dry_run))
         return reports

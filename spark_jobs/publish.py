@@ -8,8 +8,6 @@ that the next job can tell a killed writer's leftover from a running one's.
 from __future__ import annotations
 
 import os
-import re
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,7 +18,6 @@ from pyiceberg.table.snapshots import Snapshot
 from lakehouse.audit_branches import audit_branches
 from lakehouse.errors import AuditError
 from lakehouse.ledger import BATCH, FILES
-from lakehouse.processes import this_host
 from spark_jobs.errors import BatchRefusedError, MainMovedError
 
 if TYPE_CHECKING:
@@ -29,12 +26,6 @@ if TYPE_CHECKING:
 MOVED = ("ancestor", "CommitFailedException", "Table metadata refresh is required")
 DELETE_MODE = "write.delete.mode"
 _open_branches: set[str] = set()
-
-
-def audit_branch(batch_id: str) -> str:
-    """A name for one try of a batch; two jobs never have the same."""
-    batch = re.sub("[^A-Za-z0-9]", "", batch_id)[:16].lower()
-    return f"audit_{this_host()}_{os.getpid()}_{batch}_{uuid.uuid4().hex[:8]}"
 
 
 def drop_leftovers(spark: SparkSession, table: Table, name: str) -> list[str]:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lakehouse.processes import start_time
 from lakehouse.stack.errors import StackError
 
 _WAIT_THEN_EXEC = 'read -r _ && cd "$1" && shift && exec "$@" </dev/null'
@@ -49,21 +50,6 @@ class Process:
     def alive(self) -> bool:
         """Whether this very process still runs."""
         return start_time(self.pid) == self.started
-
-
-def start_time(pid: int) -> str | None:
-    """When the process began, as a text that only compares equal to itself; None if there is none (or a zombie)."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return None
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return None if fields[0] in "ZX" else f"{boot} {fields[19]}"
-    answer = run(["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)])
-    state, _, began = answer.stdout.strip().partition(" ")
-    return began.strip() if began and not state.startswith("Z") else None
 
 
 def run(

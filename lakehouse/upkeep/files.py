@@ -5,6 +5,7 @@ Paths are compared without their scheme: `file:///x`, `file:/x` and `/x` are one
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,6 +92,18 @@ def stored(io: FileIO, location: str) -> Iterator[StoredFile]:
         if info.type == FileType.File:
             modified = info.mtime if info.mtime is not None else datetime.now(UTC)
             yield StoredFile(info.path, info.size or 0, modified.astimezone(UTC))
+
+
+def now_at(io: FileIO, location: str) -> datetime:
+    """What time it is by the storage's clock: that of a file that is written there, and removed."""
+    probe = f"{location}/metadata/clock-{uuid.uuid4().hex}"
+    with io.new_output(probe).create() as file:
+        file.write(b"?")
+    scheme, netloc, path = PyArrowFileIO.parse_location(probe)
+    written = _filesystem(io, scheme, netloc).get_file_info(path).mtime
+    io.delete(probe)
+    assert written is not None, f"{location} tells no times"
+    return datetime.fromtimestamp(written.timestamp(), UTC)
 
 
 def remove(io: FileIO, location: str, paths: Iterable[str]) -> int:

@@ -205,10 +205,10 @@ def test_a_table_that_others_work_on_is_left_alone(feed: Table, settings: Settin
     planned = plan(feed, spec)
     with maintenance_lease(catalog, FEED, settings, "compact"), pytest.raises(LeaseError, match="compact runs"):
         apply(catalog, planned, settings)
-    from spark_jobs.publish import audit_branch
+    from lakehouse.audit_branches import name_branch
 
     with feed.manage_snapshots() as refs:
-        refs.create_branch(feed.current_snapshot().snapshot_id, branch := audit_branch("x"))
+        refs.create_branch(feed.current_snapshot().snapshot_id, branch := name_branch("x"))
     with pytest.raises(EvolutionError, match=r"an ingest into reqlake\.feed_requests is at work"):
         apply(catalog, planned, settings)
     with feed.manage_snapshots() as refs:

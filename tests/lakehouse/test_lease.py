@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +14,14 @@ import pytest
 from pyiceberg.catalog import Catalog
 
 from lakehouse import lease
-from lakehouse.catalog import open_catalog
+from lakehouse.audit_branches import living_writers, name_branch
+from lakehouse.catalog import ensure_namespace, local_path, open_catalog, table_names
 from lakehouse.errors import LeaseError
-from lakehouse.lease import held_by, lease_name, maintenance_lease, refuse_beside
+from lakehouse.lease import Holder, held_by, lease_name, maintenance_lease, refuse_beside
+from lakehouse.processes import born, this_host
 from lakehouse.settings import Settings
-from tests.support.datasets import SPECS
+from spark_jobs import orphans
+from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
 
 SPEC = SPECS["feed"]
 ROOT = Path(__file__).parents[2]
@@ -55,6 +60,66 @@ def test_a_killed_holder_is_passed_over(settings: Settings, catalog: Catalog) ->
     assert held_by(catalog, SPEC, settings) is None
     with maintenance_lease(catalog, SPEC, settings, "erase") as held:
         assert held.holder.job == "erase"
+
+
+def test_a_later_process_of_the_same_pid_is_another(settings: Settings, catalog: Catalog) -> None:
+    """As after a restart of a container, where the job that was killed and the one of now have the same pid."""
+    with maintenance_lease(catalog, SPEC, settings, "compact") as held:
+        assert not held.holder.gone
+        assert replace(held.holder, born="00000000").gone
+        assert not replace(held.holder, born=None).gone  # of before reqlake told them apart
+
+
+def test_a_writer_is_told_by_its_branch_while_it_lives(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this host by its process; elsewhere it has a day, from when it began, on however old a snapshot."""
+    month_ago = time.time() - 30 * 86400
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: month_ago)
+        table = write_request_table(settings, SPEC, reference_requests(raw_log(SPEC, users=1), SPEC))
+    mine, host = name_branch("b"), f"_{this_host()}_"
+    elsewhere = mine.replace(host, "_elsewhere_")
+    dead = {mine.replace(f"x{born(os.getpid())}_", "x00000000_"), re.sub("_[0-9a-f]{12}$", "_0000000a0000", elsewhere)}
+    for branch in (mine, elsewhere, *dead):
+        table.manage_snapshots().create_branch(table.metadata.current_snapshot_id, branch).commit()
+    assert set(living_writers(table.refresh())) == {mine, elsewhere}
+
+
+@pytest.mark.parametrize(("off", "said"), [(3600 * 30, "1 day, 6:00:00 ahead of"), (-3600, "1:00:00 behind")])
+def test_a_clock_that_is_wrong_gets_no_lease(
+    off: float, said: str, settings: Settings, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it take away one that is past its time by that clock alone."""
+    now = time.time
+    away = Holder("erase", "elsewhere", 1, now() + 1800, "f" * 32)
+    ensure_namespace(catalog, SPEC.namespace, settings)
+    lease._acquire(catalog, lease_name(SPEC), away, settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(lease.time, "time", lambda: now() + off)
+        named = pytest.raises(LeaseError, match=said if off > 0 else "erase runs on this dataset")
+        with named, maintenance_lease(catalog, SPEC, settings, "expire"):
+            pass
+    assert held_by(catalog, SPEC, settings) == away
+    lease._remove(catalog, lease_name(SPEC), settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(lease.time, "time", lambda: now() + off)
+        with pytest.raises(LeaseError, match=said), maintenance_lease(catalog, SPEC, settings, "expire"):
+            pass
+    assert held_by(catalog, SPEC, settings) is None
+
+
+def test_what_killed_holders_have_left_is_cleared(settings: Settings, catalog: Catalog) -> None:
+    """One died between renaming a dead lease and removing it, another between dropping one and removing its files."""
+    write_request_table(settings, SPEC, reference_requests(raw_log(SPEC, users=1), SPEC))
+    dead = Holder("compact", this_host(), 1, 0.0, "f" * 32, born="00000000")
+    for left in (lambda: catalog.rename_table(lease_name(SPEC), f"{lease_name(SPEC)}_ff"), lambda: None):
+        lease._acquire(catalog, lease_name(SPEC), dead, settings)
+        left()
+    folder = local_path(catalog.load_table(lease_name(SPEC)).location())
+    catalog.drop_table(lease_name(SPEC))
+    none_young = settings.maintenance.model_copy(update={"orphan_hours": 0})
+    orphans.run(settings.model_copy(update={"maintenance": none_young}), SPEC)
+    assert not [name for name in table_names(catalog, SPEC.namespace) if "lease" in name]
+    assert not [path for path in folder.rglob("*") if path.is_file()]
 
 
 def test_of_two_who_take_a_dead_lease_one_gets_it(settings: Settings, catalog: Catalog) -> None:
