@@ -42,14 +42,14 @@ def catalog_errors(settings: Settings) -> Iterator[None]:
     uri = redact(settings.catalog.uri)
     try:
         yield
-    except (sqlalchemy.exc.OperationalError, sqlite3.OperationalError) as error:
+    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlite3.OperationalError) as error:
         text = str(error)
         if "locked" in text:
             remedy = "another process holds it: wait for its commit, or use Postgres for concurrent writers"
         elif "readonly" in text or "unable to open" in text:
             remedy = "the file or its folder is not writable: fix the permissions, or set REQLAKE_HOME"
         else:
-            remedy = "is the server up, and are host, port, user and password right?"
+            remedy = "it cannot be reached. Is the server up, and are host, port, user and password right?"
         raise CatalogError(f"the catalog {uri} answered: {text.splitlines()[0]}. Likely cause: {remedy}") from error
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise CatalogError(
@@ -143,6 +143,8 @@ def _pyiceberg_properties(settings: Settings) -> dict[str, str]:
     if catalog.uri:
         scheme, _, rest = catalog.uri.partition("://")
         properties["uri"] = f"postgresql+psycopg2://{rest}" if scheme == "postgresql" else catalog.uri
+        if scheme == "postgresql":
+            properties["pool_pre_ping"] = "true"  # connections of before a restart of the server are dead
         if catalog.is_sqlite:
             properties["uri"] = catalog.uri.replace("%", "%25")  # SQLAlchemy decodes it, Spark's driver does not
     if catalog.warehouse:

@@ -31,6 +31,14 @@ UNWRITABLE = (
     "AccessDenied",
     "No space left",
 )
+UNREACHABLE = (
+    "An I/O error occurred while sending to the backend",
+    "refused. Check that the hostname and port",
+    "This connection has been closed",
+    "terminating connection",
+    "the database system is",
+    "java.net.ConnectException",
+)
 UNREADABLE = ("is not a Parquet file", "FAILED_READ_FILE", "Could not read footer")
 
 
@@ -71,7 +79,8 @@ def job(spark: SparkSession, settings: Settings) -> Iterator[None]:
 
 
 def _in_our_words(text: str, settings: Settings) -> CatalogError | RawDataError | None:
-    cause = next((line.strip() for line in text.splitlines() if any(m in line for m in (*UNWRITABLE, *UNREADABLE))), "")
+    marks = (*UNWRITABLE, *UNREACHABLE, *UNREADABLE)
+    cause = next((line.strip() for line in text.splitlines() if any(m in line for m in marks)), "")
     if any(mark in text for mark in UNWRITABLE):
         return CatalogError(
             f"the warehouse {settings.catalog.warehouse} cannot be written: {cause}. Fix the permissions, make "
@@ -81,6 +90,11 @@ def _in_our_words(text: str, settings: Settings) -> CatalogError | RawDataError 
         return CatalogError(
             f"the catalog {redact(settings.catalog.uri)} is locked by another process: wait for its commit and "
             f"run this again, or use Postgres for concurrent writers"
+        )
+    if any(mark in text for mark in UNREACHABLE):
+        return CatalogError(
+            f"the catalog {redact(settings.catalog.uri)} cannot be reached: {cause}. When it is up, run this again, "
+            f"which finds out whether what was on its way has arrived"
         )
     if "CANNOT_MERGE_SCHEMAS" in text:
         return RawDataError(

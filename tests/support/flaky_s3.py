@@ -1,6 +1,7 @@
 """A way to an S3 server on which requests fail as they do on real networks: errors, cut answers, delays, expired keys.
 
-It passes requests on as they are, `Host` included, so that their signatures stay valid.
+With `lost` the server has done what was asked, and its answer never comes. Requests are passed on as they are, `Host`
+included, so that their signatures stay valid.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-Fault = Literal["error", "reset", "cut", "late", "silent", "expired"]
+Fault = Literal["error", "reset", "lost", "cut", "late", "silent", "expired"]
 EXPIRED = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>The token has expired</Message></Error>"
+REFUSED: dict[str | None, tuple[int, list[tuple[str, str]], bytes]] = {
+    "error": (503, [], b""),
+    "expired": (403, [("Content-Type", "application/xml")], EXPIRED),
+}
 HOP = ("transfer-encoding", "connection", "content-length")
 
 
@@ -58,39 +63,38 @@ def flaky_s3(port: int) -> Iterator[FlakyS3]:
             """Say nothing."""
 
         def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             key = self.headers.get("Authorization", "").partition("Credential=")[2].partition("/")[0]
             fault = state.next_fault(key, self.path.partition("?")[0])
             if fault == "reset":
                 self.close_connection = True
                 return
-            if fault == "error":
-                self._answer(503, [], b"")
-                return
-            if fault == "expired":
-                self._answer(403, [("Content-Type", "application/xml")], EXPIRED)
+            if fault in REFUSED:
+                self._answer(*REFUSED[fault])
                 return
             if fault in ("late", "silent"):
                 ending.wait(state.late_s if fault == "late" else None)
             with suppress(ConnectionError):  # the client may have given up
-                self._pass_on(cut=fault == "cut")
+                self._pass_on(body, cut=fault == "cut", lost=fault == "lost")
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def _pass_on(self, *, cut: bool) -> None:
+        def _pass_on(self, body: bytes, *, cut: bool, lost: bool) -> None:
             upstream = http.client.HTTPConnection("127.0.0.1", port)
             try:
                 upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():
-                    upstream.putheader(name, value)
-                upstream.endheaders()
+                    if name.lower() != "expect":  # answered here already
+                        upstream.putheader(name, value)
+                upstream.endheaders(body or None)
                 answer = upstream.getresponse()
-                body = answer.read()
+                told = answer.read()
             finally:
                 upstream.close()
+            if lost:
+                self.close_connection = True
+                return
             length = answer.getheader("Content-Length") if self.command == "HEAD" else None
             headers = [(n, v) for n, v in answer.getheaders() if n.lower() not in HOP]
-            self._answer(answer.status, headers, body, length=length, cut=cut)
+            self._answer(answer.status, headers, told, length=length, cut=cut)
 
         def _answer(
             self,
@@ -109,6 +113,8 @@ def flaky_s3(port: int) -> Iterator[FlakyS3]:
                 self.wfile.write(body[: len(body) // 2] if cut else body)
             self.close_connection = self.close_connection or cut
 
+    for method in ("HEAD", "PUT", "POST", "DELETE"):
+        setattr(Handler, f"do_{method}", Handler.do_GET)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = False
     state.endpoint = f"http://127.0.0.1:{server.server_port}"
