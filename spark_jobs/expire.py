@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
@@ -65,7 +66,11 @@ def run(
 
 
 def due(table: Table, days: float, keep: int) -> list[Snapshot]:
-    """Snapshots older than `days` that no branch or tag points to and that are not among main's `keep` newest."""
+    """Snapshots that no branch or tag points to, not among main's `keep` newest, whose place another took `days` ago.
+
+    Not by when they were made: a table that nobody wrote to for weeks has an old snapshot that jobs and readers are at
+    work on when a compaction replaces it.
+    """
     held = {ref.snapshot_id for ref in table.metadata.refs.values()}
     snapshot = table.current_snapshot()
     for _ in range(keep):
@@ -75,7 +80,12 @@ def due(table: Table, days: float, keep: int) -> list[Snapshot]:
         parent = snapshot.parent_snapshot_id
         snapshot = table.snapshot_by_id(parent) if parent is not None else None
     before_ms = (datetime.now(UTC) - timedelta(days=days)).timestamp() * 1000
-    return [s for s in table.metadata.snapshots if s.timestamp_ms <= before_ms and s.snapshot_id not in held]
+    replaced = {old.snapshot_id: new.timestamp_ms for old, new in pairwise(table.metadata.snapshot_log)}
+    return [
+        s
+        for s in table.metadata.snapshots
+        if s.snapshot_id not in held and replaced.get(s.snapshot_id, s.timestamp_ms) <= before_ms
+    ]
 
 
 def expire(table: Table, gone: list[Snapshot], settings: Settings, *, dry_run: bool = False) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What the lake has to be when every job of a round is done: the model's table, each thing once, and no file too many."""
+"""What the lake has to be when the jobs of a round are done: the model's table, each thing once, no file too many."""
 
 from __future__ import annotations
 

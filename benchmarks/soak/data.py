@@ -108,9 +108,11 @@ class Model:
         return str(path)
 
     def write_log(self, name: str, rows: list[Row]) -> str:
+        """A raw log."""
         return self.write(name, rows, LOG)
 
     def write_labels(self, name: str, told: list[Row]) -> str:
+        """A file of labels."""
         return self.write(name, told, TOLD)
 
     def write_source(self, name: str, users: Iterable[int], value: int) -> str:

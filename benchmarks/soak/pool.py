@@ -38,6 +38,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
+        """Its process, which is its group as well."""
         return int(self.process.pid)
 
     def await_ready(self) -> None:
@@ -82,7 +83,7 @@ class Worker:
 
 
 class Pool:
-    """Workers with a session that stand ready, as many as are asked for; those without are forked when one is wanted."""
+    """Workers with a session that stand ready, `size` of them; those without are forked when one is wanted."""
 
     def __init__(self, settings: Settings, folder: Path, size: int) -> None:
         self.settings, self.folder, self.size = settings, folder, size
@@ -124,6 +125,7 @@ class Pool:
                 self.changed.notify_all()
 
     def close(self) -> None:
+        """End every worker that stands ready."""
         with self.changed:
             self.closed = True
             self.changed.notify_all()
@@ -157,7 +159,7 @@ class Pool:
 
 
 def with_archive(settings: Settings, folder: Path, jobs: list[Job]) -> Settings:
-    """Settings for a quick start: the jars by path, and a class archive of a JVM that has run `jobs` on a lake aside."""
+    """Settings for a quick start: jars by path, and the class archive of a JVM that has run `jobs` on a lake aside."""
     archive = folder / "classes.jsa"
     jars = ":".join(_jars(settings))
     quick = _with_conf(settings, jars, "")

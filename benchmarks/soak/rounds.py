@@ -100,8 +100,10 @@ class Soak:
             Job("labels", f"labels-{number}", model.write_labels(f"labels-{number}", told)),
         ]
         if number:
+            path = model.write_log(f"late-{number}", late)
             jobs += [
-                Job("ingest", f"late-{number}", model.write_log(f"late-{number}", late)),
+                Job("ingest", f"late-{number}", path),
+                Job("ingest", f"late-{number}", path),  # two jobs with one batch id, perhaps at once
                 Job("labels", f"labels-late-{number}", model.write_labels(f"labels-late-{number}", told_late)),
                 Job("compact", f"compact-{number}"),
                 Job("compact", f"compact-{number}-again"),
@@ -127,7 +129,7 @@ class Soak:
             return
         self._tag(number)
         if number % EVERY_REBUCKET == EVERY_REBUCKET - 1:
-            self._all([Job("rebucket", f"rebucket-{number}", 2 + number // EVERY_REBUCKET % 2 * 1 + 1)])
+            self._all([Job("rebucket", f"rebucket-{number}", 3 + number // EVERY_REBUCKET % 2)])
         self._all([Job("orphans", f"orphans-{number}")])
         try:
             self.wrong += [f"round {number}: {what}" for what in mismatches(self.settings, model, self.batches)]

@@ -43,6 +43,7 @@ class Job:
 
     @property
     def needs_spark(self) -> bool:
+        """Whether a worker with a session has to run it."""
         return self.kind not in WITHOUT_SPARK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,19 @@ def test_killed_at_a_step_and_run_again(
     orphans.run(nothing_kept(settings), SPEC)
     assert rows_of(table.refresh().scan().to_arrow()) == rows
     assert {bare(p) for p in lying(table)} == referenced(table)
+
+
+def test_age_counts_from_when_another_took_its_place(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that nobody wrote to for a month: what is at work on its snapshot when that is replaced can go on."""
+    month_ago = time.time() - 30 * 86400
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: month_ago)
+        table = write_request_table(settings, SPEC, reference_requests(raw_log(SPEC, users=4), SPEC), files=2)
+    first, last = (s.snapshot_id for s in table.metadata.snapshots)
+    table.append(table.scan().to_arrow().slice(0, 1))
+    assert expire.run(settings, SPEC).did == ("1 snapshots expired, 1 files removed",)
+    assert table.refresh().snapshot_by_id(first) is None
+    assert len(table.scan(snapshot_id=last).to_arrow()) > 0
 
 
 def test_only_old_files_that_nothing_references_are_orphans(settings: Settings, table: Any) -> None:

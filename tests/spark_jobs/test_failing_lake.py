@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,10 @@ from lakehouse.catalog import local_path, open_catalog
 from lakehouse.errors import CatalogError
 from lakehouse.schema import ensure_request_table
 from lakehouse.settings import Settings
-from spark_jobs import ingest
+from lakehouse.upkeep.files import bare, referenced
+from spark_jobs import compact, ingest, orphans
 from tests.spark_jobs.conftest import published, rows_of
+from tests.spark_jobs.test_expire import lying, nothing_kept
 from tests.support.datasets import SPECS, raw_log, reference_requests
 
 pytestmark = pytest.mark.spark
@@ -32,6 +38,43 @@ def test_a_warehouse_that_cannot_be_written_is_named(spark: Any, settings: Setti
     data.unlink()
     ingest.run(spark, settings, SPEC, [folder])
     assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(raw, SPEC))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB that holds the warehouse."""
+    place = tmp_path / "lake" / "warehouse"
+    place.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root: the disk that is full was not tried")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, pytest.param(12_000, marks=pytest.mark.exhaustive)])
+def test_a_disk_that_is_full_is_named(left: int, small_disk: Path, spark: Any, settings: Settings, write: Any) -> None:
+    """With nothing left the first file of a batch fails, with a little a later one."""
+    raw = raw_log(SPEC, users=3)
+    ingest.run(spark, settings, SPEC, [write(raw.slice(2), "first")])
+    before, late, filler = published(settings, SPEC), write(raw.slice(0, 2), "late"), small_disk / "filler"
+    space = os.statvfs(small_disk)
+    filler.write_bytes(b"x" * max(0, space.f_bavail * space.f_frsize - left))
+    for job in (
+        lambda: ingest.run(spark, settings, SPEC, [late]),
+        lambda: compact.run(spark, settings, SPEC, every=True),
+    ):
+        with pytest.raises(CatalogError, match=r"(No space left|cannot write).*"):
+            job()
+    assert published(settings, SPEC) == before
+    filler.unlink()
+    assert ingest.run(spark, settings, SPEC, [late]).merged_requests == 1
+    compact.run(spark, settings, SPEC, every=True)
+    assert rows_of(published(settings, SPEC)) == rows_of(reference_requests(raw, SPEC))
+    assert set(open_catalog(settings).load_table(SPEC.table()).metadata.refs) == {"main"}
+    orphans.run(nothing_kept(settings), SPEC)
+    table = open_catalog(settings).load_table(SPEC.table())
+    assert {bare(p) for p in lying(table)} == referenced(table)
 
 
 def test_a_catalog_that_is_locked_is_named(
