@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
@@ -24,6 +22,7 @@ from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.tags import READER, drop_ended_leases
+from lakehouse.upkeep.age import outlived
 from lakehouse.upkeep.files import bare, referenced_by, remove, stored
 from lakehouse.upkeep.state import TableState, UpkeepReport
 from spark_jobs.report import Progress
@@ -66,26 +65,16 @@ def run(
 
 
 def due(table: Table, days: float, keep: int) -> list[Snapshot]:
-    """Snapshots that no branch or tag points to, not among main's `keep` newest, whose place another took `days` ago.
-
-    Not by when they were made: a table that nobody wrote to for weeks has an old snapshot that jobs and readers are at
-    work on when a compaction replaces it.
-    """
-    held = {ref.snapshot_id for ref in table.metadata.refs.values()}
+    """Snapshots that nothing holds, that are not among main's `keep` newest, and whose place another took long ago."""
+    newest = set()
     snapshot = table.current_snapshot()
     for _ in range(keep):
         if snapshot is None:
             break
-        held.add(snapshot.snapshot_id)
+        newest.add(snapshot.snapshot_id)
         parent = snapshot.parent_snapshot_id
         snapshot = table.snapshot_by_id(parent) if parent is not None else None
-    before_ms = (datetime.now(UTC) - timedelta(days=days)).timestamp() * 1000
-    replaced = {old.snapshot_id: new.timestamp_ms for old, new in pairwise(table.metadata.snapshot_log)}
-    return [
-        s
-        for s in table.metadata.snapshots
-        if s.snapshot_id not in held and replaced.get(s.snapshot_id, s.timestamp_ms) <= before_ms
-    ]
+    return [s for s in outlived(table, days) if s.snapshot_id not in newest]
 
 
 def expire(table: Table, gone: list[Snapshot], settings: Settings, *, dry_run: bool = False) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table
@@ -11,6 +10,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.ledger import BATCH
 from lakehouse.settings import MaintenanceSettings
+from lakehouse.upkeep.age import outlived
 from lakehouse.upkeep.health import partition_health
 from lakehouse.upkeep.in_order import in_order
 from lakehouse.upkeep.state import TableState
@@ -41,7 +41,7 @@ def advise(table: Table, dataset: str, limits: MaintenanceSettings) -> tuple[Adv
         told += [f"{sum(p.delete_files for p in due)} delete files"] if any(p.delete_files for p in due) else []
         found.append(Advice(f"{_count(len(due), 'partition')} due: {', '.join(told)}", f"reqlake compact {dataset}"))
     found += _foreign(table, dataset)
-    stale = _stale(table, limits)
+    stale = len(outlived(table, limits.keep_days))
     if stale:
         days = f"{limits.keep_days:g} days"
         found.append(
@@ -55,12 +55,6 @@ def advise(table: Table, dataset: str, limits: MaintenanceSettings) -> tuple[Adv
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
-
-
-def _stale(table: Table, limits: MaintenanceSettings) -> int:
-    held = {ref.snapshot_id for ref in table.metadata.refs.values()}
-    before = (datetime.now(UTC) - timedelta(days=limits.keep_days)).timestamp() * 1000
-    return sum(s.timestamp_ms < before and s.snapshot_id not in held for s in table.metadata.snapshots)
 
 
 def _foreign(table: Table, dataset: str) -> list[Advice]:

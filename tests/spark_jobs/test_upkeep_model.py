@@ -16,14 +16,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.catalog import open_catalog
-from lakehouse.schema import table_spec
+from lakehouse.evolution import apply, plan
+from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.tags import create_tag, drop_tag, tag_of
 from lakehouse.upkeep.files import bare, referenced
-from spark_jobs import backfill, compact, erase, expire, orphans
+from spark_jobs import backfill, compact, erase, expire, orphans, rebucket
 from spark_jobs.erase_users import users_of
 from spark_jobs.session import build_session
+from tests.lakehouse.test_evolution import changed
 from tests.spark_jobs.conftest import embedded
 from tests.spark_jobs.test_expire import lying
 from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
@@ -37,6 +39,7 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["compact", "expire", "backfill"]), st.integers(0, 9)),
     st.tuples(st.just("erase"), st.integers(0, 5)),
     st.tuples(st.sampled_from(["tag", "untag"]), st.integers(0, 1)),
+    st.tuples(st.sampled_from(["rebucket", "evolve"]), st.integers(1, 4)),
 )
 
 
@@ -69,10 +72,10 @@ class Lake:
             return
         self.used.add(user)
         rows = POOL.filter(pa.array([u == ids[user] for u in POOL["user_id"].to_pylist()]))
-        for name in (f.name for f in self.table.refresh().schema().fields):
-            if name not in rows.column_names:
-                rows = rows.append_column(name, pa.nulls(len(rows), pa.int64()))
-        schema = self.table.schema().as_arrow()
+        schema = self.table.refresh().schema().as_arrow()
+        for field in schema:
+            if field.name not in rows.column_names:
+                rows = rows.append_column(field.name, pa.nulls(len(rows), field.type))
         self.table.append(rows.select(schema.names).cast(schema))
         self.model |= state_of(rows)
 
@@ -104,6 +107,23 @@ class Lake:
         erase.run(self.spark, self.settings, self.spec, users_of([str(victim)], self.spec), yes=True)
         without: Callable[[State], State] = lambda s: {k: r for k, r in s.items() if k[0] != victim}  # noqa: E731
         self.model, self.tags = without(self.model), {t: without(s) for t, s in self.tags.items()}
+
+    def rebucket(self, buckets: int) -> None:
+        """Another layout, and the table of before is let go of."""
+        wanted = self.spec.partition.model_copy(update={"buckets": buckets})
+        if wanted != self.spec.partition and self.model:
+            rebucket.run(self.spark, self.settings, self.spec, wanted)
+            rebucket.drop_kept(self.settings, self.spec)
+            self.table = open_request_table(open_catalog(self.settings), self.spec, self.settings)
+
+    def evolve(self, number: int) -> None:
+        """A feature comes by the spec, or goes where it is there."""
+        name = f"new{number}"
+        coming = name not in self.spec.request_features
+        spec = changed(self.spec, {f"request_features.{name}": "float" if coming else None})
+        apply(open_catalog(self.settings), plan(self.table.refresh(), spec), self.settings)
+        rows = self.model.items()
+        self.model = {k: r | {name: None} if coming else {n: v for n, v in r.items() if n != name} for k, r in rows}
 
     def tag(self, number: int) -> None:
         if f"t{number}" not in self.tags and self.table.refresh().current_snapshot() is not None:
@@ -144,7 +164,9 @@ def test_one_of_everything(tmp_path: Path) -> None:
             ("tag", 1),
             ("erase", 1),
             ("untag", 0),
+            ("evolve", 1),
             ("append", 3),
+            ("rebucket", 3),
             ("expire", 0),
             ("backfill", 4),
         ],
