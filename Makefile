@@ -82,6 +82,9 @@ bench-reader: .venv/.dev  ## the reader against flat readers, PyIceberg and bare
 bench-maintain: .venv/.dev  ## compaction, backfill and erasure against plain rewrites
 	@$(BIN)/python -m benchmarks.maintain
 
+soak: .venv/.dev  ## half an hour of kill -9 at random moments of every job, side by side and beside readers
+	@$(BIN)/python -m benchmarks.soak
+
 bench-sql: .venv/.dev  ## SQL on the request table against flat tables, on Trino and DuckDB
 	@$(BIN)/python -m benchmarks.sql
 
@@ -92,4 +95,4 @@ clean:  ## remove what was built, the demo's lake included; .venv stays
 	@rm -rf build dist lake *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -exec rm -rf {} +
 
-.PHONY: help setup demo compose-env test test-spark35 test-all test-gpu lint format bench-ingest bench-storage bench-reader bench-maintain bench-sql bench-kernels clean
+.PHONY: help setup demo compose-env test test-spark35 test-all test-gpu lint format bench-ingest bench-storage bench-reader bench-maintain soak bench-sql bench-kernels clean
