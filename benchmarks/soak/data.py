@@ -21,7 +21,6 @@ from lakehouse.spec import DatasetSpec
 from tests.spark_jobs.plain_labels import (
     LOG,
     TOLD,
-    in_reach,
     label_rows,
     labelled_log,
     labelled_spec,
@@ -95,11 +94,6 @@ class Model:
                     more = {FEATURE: self.extra.get((user, request["request_id"]))} if self.filled else {}
                     found.append(request | more)
         return in_order(found)
-
-    def may_wait(self, label: Row, expected: dict[tuple[int, int], list[Row]]) -> bool:
-        """Whether a waiting label has no impression that it could be applied to."""
-        requests = expected.get((label["user_id"], label["request_id"]), [])
-        return not any(label["item_id"] in r["item_id"] and in_reach(label["time"], r, SPEC) for r in requests)
 
     def write(self, name: str, rows: list[Row], schema: pa.Schema) -> str:
         """A raw file."""

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from benchmarks.soak.data import SPEC
@@ -52,6 +53,8 @@ def one_epoch(table: Table, settings: Settings, run: str, draw: random.Random, *
                 told |= _compared(table, snapshot, draw)
         else:
             told |= _compared(table, snapshot, draw)
+    except CommitFailedException as error:
+        told |= {"outcome": "not pinned", "why": str(error)[:500]}  # jobs committed each time that it was about to
     except Exception as error:  # noqa: BLE001 - what a reader meets is what is looked for
         there = table.refresh().snapshot_by_id(snapshot) is not None
         told |= {"outcome": "broken" if there else "gone", "why": f"{type(error).__name__}: {error}"[:500]}

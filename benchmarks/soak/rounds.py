@@ -8,11 +8,14 @@ import re
 import time
 import traceback
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from threading import Condition, Thread
 from typing import Any
+
+from pyiceberg.exceptions import NoSuchTableError
 
 from benchmarks.soak.check import mismatches
 from benchmarks.soak.data import SPEC, Model
@@ -223,21 +226,19 @@ class Soak:
     def _state(self, job: Job, pid: int) -> str:
         """What a killed job has left, as the catalog tells it."""
         catalog, found = open_catalog(self.settings), []
-        name = lease_name(SPEC)
-        if catalog.table_exists(name) and f'"pid": {pid},' in catalog.load_table(name).properties.get(HOLDER, ""):
-            found.append("lease")
-        if not catalog.table_exists(SPEC.table()):
-            return "no table yet"
-        table = catalog.load_table(SPEC.table())
-        if any(ref.startswith(f"audit_{this_host()}_{pid}x") for ref in table.metadata.refs):
-            found.append("branch")
-        if job.kind in ("ingest", "labels"):
-            told = (s.summary.additional_properties.get(BATCH) for s in table.metadata.snapshots if s.summary)
-            held = {ref.snapshot_id for name, ref in table.metadata.refs.items() if name.startswith("audit_")}
-            if job.name in Ledger(catalog, SPEC, self.settings).batches():
-                found.append("in the ledger")
-            elif job.name in told and not held:
-                found.append("published, not in the ledger")
+        with suppress(NoSuchTableError):
+            if f'"pid": {pid},' in catalog.load_table(lease_name(SPEC)).properties.get(HOLDER, ""):
+                found.append("lease")
+        with suppress(NoSuchTableError):
+            table = catalog.load_table(SPEC.table())
+            if any(ref.startswith(f"audit_{this_host()}_{pid}x") for ref in table.metadata.refs):
+                found.append("branch")
+            elif job.kind in ("ingest", "labels"):
+                told = (s.summary.additional_properties.get(BATCH) for s in table.metadata.snapshots if s.summary)
+                if job.name in Ledger(catalog, SPEC, self.settings).batches():
+                    found.append("in the ledger")
+                elif job.name in told:
+                    found.append("published, not in the ledger")
         return ", ".join(found) or "nothing"
 
     # ---- readers --------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def attempt(spark: Any, settings: Settings, job: Job, diary: Path) -> Outcome:
 
 def _is_busy(error: ReqlakeError) -> bool:
     running = isinstance(error, EraseError) and "an ingest is running" in str(error)
-    locked = isinstance(error, CatalogError) and "locked" in str(error)
+    locked = isinstance(error, CatalogError) and any(told in str(error) for told in ("locked", "run this again"))
     changing = isinstance(error, RebucketError) and "run this again" in str(error)
     return isinstance(error, BUSY) or running or locked or changing
 
