@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -18,7 +18,8 @@ from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table.update import TableRequirement, TableUpdate
 
 from lakehouse.errors import CatalogError, TableMissingError, nearest
 from lakehouse.settings import Settings
@@ -26,6 +27,10 @@ from lakehouse.settings import Settings
 ASIDE = "_aside"
 """After a table's name while two tables trade places (lakehouse/upkeep/swap.py)."""
 SWAP_LOOKS, SWAP_PAUSE = 20, 0.1  # renames take milliseconds; where a swap has died, the next rebucket mends it
+
+JAVA_SKEW = 60.0  # seconds by which Iceberg in Java lets a snapshot be older than the one before
+CLOCKS = "nothing was committed. Set the clock that is wrong, here or where that was written (NTP), or wait until then"
+Commit = Callable[[Table, tuple[TableRequirement, ...], tuple[TableUpdate, ...]], CommitTableResponse]
 
 
 def local_path(uri: str) -> Path:
@@ -70,7 +75,30 @@ def open_catalog(settings: Settings) -> Catalog:
             Path(settings.catalog.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         if settings.catalog.warehouse.startswith("file:"):
             local_path(settings.catalog.warehouse).mkdir(parents=True, exist_ok=True)
-        return load_catalog(settings.catalog.name, **_pyiceberg_properties(settings))
+        catalog = load_catalog(settings.catalog.name, **_pyiceberg_properties(settings))
+    vars(catalog)["commit_table"] = _not_before_the_last(catalog.commit_table)
+    return catalog
+
+
+def _not_before_the_last(commit: Commit) -> Commit:
+    """Commits that this machine's clock does not date before the table's newest snapshot.
+
+    PyIceberg would make such a commit, and no Java engine reads the table afterwards ("Expected sorted snapshot log").
+    """
+
+    def checked(
+        table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        newest = max((entry.timestamp_ms for entry in table.metadata.snapshot_log), default=0) / 1000
+        behind = newest - time.time()
+        if behind > JAVA_SKEW:
+            name = ".".join(table.name())
+            raise CatalogError(
+                f"{name}: its newest snapshot is {behind:,.0f} s ahead of this machine's clock: {CLOCKS}"
+            )
+        return commit(table, requirements, updates)
+
+    return checked
 
 
 def ensure_namespace(catalog: Catalog, namespace: str, settings: Settings) -> None:

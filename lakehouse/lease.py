@@ -36,7 +36,7 @@ SECONDS = 6 * 3600
 BESIDE = frozenset({"compact", "expire", "orphans", "retention", "column retention", "tags", "backfill", "replay"})
 """Jobs that ingest and merge run beside: each commits on what it read, and starts again where that was changed."""
 ATTEMPTS = 3
-SKEW = 300.0  # seconds that a clock may be wrong: NTP keeps it within one, and no age in the settings is as short
+SKEW = 60.0  # seconds that a clock may be wrong: NTP keeps it within one, and no age in the settings is as short
 
 
 @dataclass(frozen=True)

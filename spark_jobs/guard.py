@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lakehouse.catalog import catalog_errors, redact
+from lakehouse.catalog import CLOCKS, catalog_errors, redact
 from lakehouse.errors import CatalogError, RawDataError
 from lakehouse.settings import Settings
 from spark_jobs.errors import SessionError
@@ -39,6 +39,7 @@ UNREACHABLE = (
     "the database system is",
     "java.net.ConnectException",
 )
+BEFORE_THE_LAST = ("Invalid update timestamp", "Expected sorted snapshot log")
 UNREADABLE = ("is not a Parquet file", "FAILED_READ_FILE", "Could not read footer")
 
 
@@ -79,7 +80,7 @@ def job(spark: SparkSession, settings: Settings) -> Iterator[None]:
 
 
 def _in_our_words(text: str, settings: Settings) -> CatalogError | RawDataError | None:
-    marks = (*UNWRITABLE, *UNREACHABLE, *UNREADABLE)
+    marks = (*UNWRITABLE, *UNREACHABLE, *BEFORE_THE_LAST, *UNREADABLE)
     cause = next((line.strip() for line in text.splitlines() if any(m in line for m in marks)), "")
     if any(mark in text for mark in UNWRITABLE):
         return CatalogError(
@@ -96,6 +97,8 @@ def _in_our_words(text: str, settings: Settings) -> CatalogError | RawDataError 
             f"the catalog {redact(settings.catalog.uri)} cannot be reached: {cause}. When it is up, run this again, "
             f"which finds out whether what was on its way has arrived"
         )
+    if any(mark in text for mark in BEFORE_THE_LAST):
+        return CatalogError(f"the newest snapshot is ahead of this machine's clock ({cause}): {CLOCKS}")
     if "CANNOT_MERGE_SCHEMAS" in text:
         return RawDataError(
             "the raw files hold one column under two types: write one of them again, or ingest them apart"

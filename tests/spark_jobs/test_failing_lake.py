@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from lakehouse.catalog import local_path, open_catalog
 from lakehouse.errors import CatalogError
 from lakehouse.schema import ensure_request_table
 from lakehouse.settings import Settings
+from lakehouse.tags import create_tag, reader_lease
 from lakehouse.upkeep.files import bare, referenced
-from spark_jobs import compact, ingest, orphans
+from spark_jobs import compact, expire, ingest, orphans
 from tests.spark_jobs.conftest import published, rows_of
 from tests.spark_jobs.test_expire import lying, nothing_kept
-from tests.support.datasets import SPECS, raw_log, reference_requests
+from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
 
 pytestmark = pytest.mark.spark
 SPEC = SPECS["feed"]
@@ -98,3 +100,26 @@ def test_a_catalog_that_is_locked_is_named(
     assert len(published(settings, SPEC)) == 0
     assert not ingest.run(spark, settings, SPEC, [folder]).skipped
     assert set(open_catalog(settings).load_table(SPEC.table()).metadata.refs) == {"main"}
+
+
+def test_a_table_of_a_clock_that_is_ahead(
+    spark: Any, settings: Settings, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every commit on it is refused by name, PyIceberg's too, after which no Java engine could read the table."""
+    raw, now = raw_log(SPEC, users=3), time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now() + 7200)
+        table = write_request_table(settings, SPEC, reference_requests(raw.slice(0, 1), SPEC))
+    before, place = table.metadata_location, write(raw)
+    for job in (
+        lambda: ingest.run(spark, settings, SPEC, [place]),
+        lambda: compact.run(spark, settings, SPEC, every=True),
+        lambda: expire.run(nothing_kept(settings), SPEC),
+        lambda: create_tag(open_catalog(settings), SPEC, settings, "v1"),
+        lambda: reader_lease(open_catalog(settings).load_table(SPEC.table()), "run", settings).__enter__(),
+    ):
+        with pytest.raises(CatalogError, match=r"ahead of this machine's clock.*nothing was committed. Set the clock"):
+            job()
+    assert table.refresh().metadata_location == before
+    monkeypatch.setattr(time, "time", lambda: now() + 7200)  # by when it is past
+    create_tag(open_catalog(settings), SPEC, settings, "v1")
