@@ -168,7 +168,7 @@ def with_archive(settings: Settings, folder: Path, jobs: list[Job]) -> Settings:
         uri, warehouse = f"sqlite:///{folder}/aside/catalog.db", f"file://{folder}/aside/warehouse"
     else:
         uri, warehouse = settings.catalog.uri, f"{settings.catalog.warehouse}-aside"
-    name = {"uri": uri, "warehouse": warehouse, "name": "aside", "spark_name": "lake"}
+    name = {"uri": uri, "warehouse": warehouse, "name": "aside", "spark_name": None}
     aside = aside.model_copy(update={"catalog": settings.catalog.model_copy(update=name)})
     dump = _with_conf(aside, jars, f"-XX:ArchiveClassesAtExit={archive}")
     worker = Worker(dump, folder / "aside.txt", with_spark=True)
