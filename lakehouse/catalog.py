@@ -60,6 +60,13 @@ def catalog_errors(settings: Settings) -> Iterator[None]:
         raise CatalogError(
             f"cannot write {error.filename}: {error.strerror}. Fix it, or set REQLAKE_HOME to a folder of yours"
         ) from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # PyArrow's, of local files and of S3
+        raise CatalogError(
+            f"cannot write to the lake {settings.catalog.warehouse}: {error}. Make room there, or see that its server is "
+            f"up, and run this again"
+        ) from error
 
 
 def redact(uri: str) -> str:

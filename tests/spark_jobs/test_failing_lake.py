@@ -19,7 +19,7 @@ from lakehouse.schema import ensure_request_table
 from lakehouse.settings import Settings
 from lakehouse.tags import create_tag, reader_lease
 from lakehouse.upkeep.files import bare, referenced
-from spark_jobs import compact, expire, ingest, orphans
+from spark_jobs import compact, ingest, orphans
 from tests.spark_jobs.conftest import published, rows_of
 from tests.spark_jobs.test_expire import lying, nothing_kept
 from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
@@ -114,7 +114,6 @@ def test_a_table_of_a_clock_that_is_ahead(
     for job in (
         lambda: ingest.run(spark, settings, SPEC, [place]),
         lambda: compact.run(spark, settings, SPEC, every=True),
-        lambda: expire.run(nothing_kept(settings), SPEC),
         lambda: create_tag(open_catalog(settings), SPEC, settings, "v1"),
         lambda: reader_lease(open_catalog(settings).load_table(SPEC.table()), "run", settings).__enter__(),
     ):
