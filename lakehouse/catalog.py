@@ -64,8 +64,8 @@ def catalog_errors(settings: Settings) -> Iterator[None]:
         raise
     except OSError as error:  # PyArrow's, of local files and of S3
         raise CatalogError(
-            f"cannot write to the lake {settings.catalog.warehouse}: {error}. Make room there, or see that its server is "
-            f"up, and run this again"
+            f"cannot write to the lake {settings.catalog.warehouse}: {error}. Make room there, or see that its server "
+            f"is up, and run this again"
         ) from error
 
 
