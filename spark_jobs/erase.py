@@ -33,6 +33,7 @@ from lakehouse.upkeep.squash import is_squashed, squash
 from lakehouse.upkeep.state import TableState
 from lakehouse.upkeep.wanted import Wanted
 from spark_jobs import expire
+from spark_jobs.alter import alter
 from spark_jobs.erase_buried import buried, files_anew, unearth
 from spark_jobs.erase_plan import tables_of
 from spark_jobs.erase_proof import prove
@@ -219,7 +220,7 @@ def _clean_refs(table: Table, erasing: Erasing, tags: Tags) -> None:
             continue
         if ref.snapshot_ref_type == SnapshotRefType.BRANCH:
             if _holds(table, erasing, ref.snapshot_id) or name.startswith("erase_"):
-                erasing.spark.sql(f"ALTER TABLE {erasing.in_spark(table)} DROP BRANCH IF EXISTS `{name}`")
+                alter(erasing.spark, erasing.in_spark(table), f"DROP BRANCH IF EXISTS `{name}`")
                 erasing.branches.append(name)
                 table.refresh()
         elif _holds(table, erasing, ref.snapshot_id) or not _is_clean(table, ref.snapshot_id):
@@ -240,7 +241,7 @@ def _drop(table: Table, name: str, erasing: Erasing) -> None:
     if own and not name.startswith(READER):  # the table of before a rebucket has tags, but is nobody's training set
         drop_tag(erasing.catalog, table_spec(table), erasing.settings, name)
     else:
-        erasing.spark.sql(f"ALTER TABLE {erasing.in_spark(table)} DROP TAG IF EXISTS `{name}`")
+        alter(erasing.spark, erasing.in_spark(table), f"DROP TAG IF EXISTS `{name}`")
     erasing.dropped.append(name)
     table.refresh()
 
@@ -250,7 +251,7 @@ def _rebuild(table: Table, name: str, snapshot_id: int, erasing: Erasing) -> Non
     # The delete writes with the table's schema of today; the set keeps the one that it was made with.
     old = table.snapshot_by_id(snapshot_id)
     target, branch = erasing.in_spark(table), f"erase_{re.sub('[^A-Za-z0-9]', '_', name)}"
-    erasing.spark.sql(f"ALTER TABLE {target} CREATE OR REPLACE BRANCH `{branch}` AS OF VERSION {snapshot_id}")
+    alter(erasing.spark, target, f"CREATE OR REPLACE BRANCH `{branch}` AS OF VERSION {snapshot_id}")
     delete_rows(table.refresh(), erasing, f"{target}.`branch_{branch}`", snapshot_id)
     properties = retag_properties(table.refresh(), name, replaced=snapshot_id)
     schema_id = old.schema_id if old is not None else None

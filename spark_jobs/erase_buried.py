@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 from lakehouse.upkeep.health import partition_condition
 from lakehouse.upkeep.traces import traces_in
 from lakehouse.upkeep.wanted import Wanted
+from spark_jobs.alter import alter
 from spark_jobs.publish import DELETE_MODE
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def files_anew(spark: SparkSession, table: Table, name: str) -> Iterator[None]:
     if mode != "merge-on-read":
         yield
         return
-    spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{DELETE_MODE}' = 'copy-on-write')")
+    alter(spark, name, f"SET TBLPROPERTIES ('{DELETE_MODE}' = 'copy-on-write')")
     try:
         yield
     finally:
-        spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{DELETE_MODE}' = '{mode}')")
+        alter(spark, name, f"SET TBLPROPERTIES ('{DELETE_MODE}' = '{mode}')")

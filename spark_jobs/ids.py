@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lakehouse.audit_branches import name_branch
 from lakehouse.ids import ensure_ids
 from lakehouse.spec import DatasetSpec
+from spark_jobs.alter import alter
 from spark_jobs.errors import BatchRefusedError
 from spark_jobs.publish import branch_of, drop_leftovers, publish
 
@@ -60,7 +61,7 @@ def find_new_ids(
     table = ensure_ids(catalog, spec, settings)
     name = f"{settings.catalog.in_spark}.{spec.table('ids')}"
     if not table.sort_order().fields:
-        spark.sql(f"ALTER TABLE {name} {ORDER}")
+        alter(spark, name, ORDER)
         table.refresh()
     drop_leftovers(spark, table, name)
     base = table.refresh().current_snapshot()

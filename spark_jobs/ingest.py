@@ -250,7 +250,7 @@ def _write(
             condemned = _judge(dedup, lake.settings, even_empty=batch.even_empty)
             if not changed:
                 return dedup, condemned, head
-            lake.spark.sql(reset_branch(lake.requests, branch, head))
+            reset_branch(lake.spark, lake.requests, branch, head)
         # Rows that were late beside a bad row can be in time now, and bad themselves: each round condemns some.
         says = f"Writing {dedup.books.requests:,} requests anew: bad rows had given some their time"
 

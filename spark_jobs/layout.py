@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from pyiceberg.table import Table
 
+from spark_jobs.alter import alter
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -19,5 +21,5 @@ def order_writes(spark: SparkSession, table: Table, name: str) -> None:
     """Give a table its write order, once."""
     names = [table.schema().find_column_name(field.source_id) for field in table.sort_order().fields]
     if tuple(names) != ORDER:
-        spark.sql(f"ALTER TABLE {name} WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY {', '.join(ORDER)}")
+        alter(spark, name, f"WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY {', '.join(ORDER)}")
         table.refresh()

@@ -18,6 +18,7 @@ from pyiceberg.table.snapshots import Snapshot
 from lakehouse.audit_branches import audit_branches
 from lakehouse.errors import AuditError
 from lakehouse.ledger import BATCH, FILES
+from spark_jobs.alter import alter
 from spark_jobs.errors import BatchRefusedError, MainMovedError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def drop_leftovers(spark: SparkSession, table: Table, name: str) -> list[str]:
     for branch in audit_branches(table):
         mine = branch.here and branch.pid == os.getpid()
         if branch.name not in _open_branches if mine else not branch.may_be_written:
-            spark.sql(f"ALTER TABLE {name} DROP BRANCH IF EXISTS `{branch.name}`")
+            alter(spark, name, f"DROP BRANCH IF EXISTS `{branch.name}`")
             dropped.append(branch.name)
     return dropped
 
@@ -45,16 +46,16 @@ def branch_of(spark: SparkSession, name: str, branch: str, base: Snapshot | None
     of = f" AS OF VERSION {base.snapshot_id}" if base else ""
     _open_branches.add(branch)
     try:
-        spark.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH `{branch}`{of}")
+        alter(spark, name, f"CREATE OR REPLACE BRANCH `{branch}`{of}")
         yield
     finally:
         _open_branches.discard(branch)  # first: where the catalog cannot drop it now, the next job has to
-        spark.sql(f"ALTER TABLE {name} DROP BRANCH IF EXISTS `{branch}`")
+        alter(spark, name, f"DROP BRANCH IF EXISTS `{branch}`")
 
 
-def reset_branch(name: str, branch: str, head: Snapshot) -> str:
-    """SQL that takes a branch back to before its head was written."""
-    return f"ALTER TABLE {name} CREATE OR REPLACE BRANCH `{branch}` AS OF VERSION {head.parent_snapshot_id}"
+def reset_branch(spark: SparkSession, name: str, branch: str, head: Snapshot) -> None:
+    """Take a branch back to before its head was written."""
+    alter(spark, name, f"CREATE OR REPLACE BRANCH `{branch}` AS OF VERSION {head.parent_snapshot_id}")
 
 
 def append_batch(requests: DataFrame, target: str, batch_id: str, files: str) -> None:
@@ -71,7 +72,7 @@ def append_batch(requests: DataFrame, target: str, batch_id: str, files: str) ->
 def delete_by_position(spark: SparkSession, table: Table, name: str) -> None:
     """Let deletes write positions beside the data files, not the files anew (docs/decisions/0007-late-merge.md)."""
     if table.properties.get(DELETE_MODE) != "merge-on-read":
-        spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{DELETE_MODE}' = 'merge-on-read')")
+        alter(spark, name, f"SET TBLPROPERTIES ('{DELETE_MODE}' = 'merge-on-read')")
 
 
 def head_of(table: Table, branch: str) -> Snapshot:

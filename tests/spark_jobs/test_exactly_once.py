@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyiceberg.exceptions import CommitFailedException
 
 from lakehouse.catalog import open_catalog
-from lakehouse.errors import AuditError
+from lakehouse.errors import AuditError, CatalogError
 from lakehouse.processes import this_host
 from lakehouse.settings import Settings
 from spark_jobs import ingest
+from spark_jobs.alter import alter
 from spark_jobs.checks import request_checks
 from tests.spark_jobs.conftest import published, rows_of
 from tests.support.datasets import SPECS, raw_log, reference_requests
@@ -190,3 +195,25 @@ def test_a_failed_validation_publishes_nothing_and_names_the_expectation(
     assert f"(user {user}, request {request})" in str(error.value)
     assert len(published(settings, SPEC)) == 0
     assert branches(settings) <= {"main"}
+
+
+def test_a_branch_is_made_beside_a_job_that_commits_meanwhile(spark: Any, settings: Settings, write: Any) -> None:
+    """Iceberg does not repeat the commit of a branch that another commit overtook."""
+    ingest.run(spark, settings, SPEC, [write(raw_log(SPEC, users=1))])
+    table, over = open_catalog(settings).load_table(SPEC.table()), threading.Event()
+
+    def commit_on() -> None:
+        while not over.is_set():
+            with suppress(CommitFailedException, CatalogError), table.transaction() as change:
+                change.set_properties({"noise": str(time.monotonic_ns())})
+            table.refresh()
+
+    other = threading.Thread(target=commit_on)
+    other.start()
+    try:
+        for number in range(10):
+            alter(spark, f"lake.{SPEC.table()}", f"CREATE OR REPLACE BRANCH `b{number}`")
+    finally:
+        over.set()
+        other.join()
+    assert branches(settings) == {"main", *(f"b{number}" for number in range(10))}
