@@ -5,10 +5,12 @@ torch is looked up, never imported: an array can only be a tensor where torch is
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 
 Array: TypeAlias = Any
 """A numpy array or a torch tensor."""
@@ -38,7 +40,22 @@ def concat(arrays: list[Array]) -> Array:
     """The arrays one after the other along the first axis."""
     if len(arrays) == 1:
         return arrays[0]
-    return sys.modules["torch"].cat(arrays) if is_tensor(arrays[0]) else np.concatenate(arrays)
+    if is_tensor(arrays[0]):
+        return sys.modules["torch"].cat(arrays)
+    return np.concatenate(arrays, out=empty((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype))
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy of the array."""
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """An array to be written, in Arrow's memory: it keeps freed pages, and fresh ones cost three times the writing."""
+    size = dtype.itemsize * math.prod(shape)
+    return np.frombuffer(pa.allocate_buffer(size), dtype).reshape(shape) if size else np.empty(shape, dtype)
 
 
 def offsets_of(lengths: Array) -> Array:

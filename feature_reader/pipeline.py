@@ -17,6 +17,7 @@ from time import perf_counter
 
 import numpy as np
 
+from feature_reader.arrays import copied
 from feature_reader.batch import RequestBatch
 from feature_reader.collate import Window
 from feature_reader.memory import while_decoding
@@ -98,7 +99,7 @@ class Pipeline:
                         self._stats.add(few_users=piece.few_users)
                         yield piece.step, whole
                         del whole
-                carried = [part.map(np.copy) for part in carried]  # or a view would keep its whole unit alive
+                carried = [part.map(copied) for part in carried]  # or a view would keep its whole unit alive
                 with self._changed:
                     self._held_chunks -= chunk.cost
                     self._held_units -= chunk.unit_cost
