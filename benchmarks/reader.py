@@ -1,8 +1,7 @@
 """The reader beside bare decoding, PyIceberg's reader, and readers of the flat rows; its memory, plans and resumes.
 
 Long histories (1,024 events) at fan-out 24, files in the page cache, the same threads for all, interleaved rounds and
-medians. Flat readers run on a part of the rows, since one request's rows repeat its history 24 times. HF `datasets`
-is left out: it is not among the project's packages.
+medians. Flat readers run on a part of the rows, since one request's rows repeat its history 24 times.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import tempfile
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,16 +19,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyiceberg.table import Table
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from benchmarks.reader_data import flat_files, repeated, request_table
+from benchmarks.reader_flat import flat_readers
 from benchmarks.report import arguments, machine, publish
 from benchmarks.synthetic import Shape
 from feature_reader import Reader, ReadUnit
-from feature_reader.arrays import tensor_of
 from feature_reader.collate import Window
 from feature_reader.decode import Decoder
 from feature_reader.layout import sequence_siblings
@@ -40,38 +37,6 @@ from lakehouse.settings import load_settings
 THREADS = 2
 BATCH = 256
 BOUND = 512 << 20
-
-
-class FlatRows(IterableDataset[dict[str, Any]]):
-    """Row groups of flat files as tensors, dealt to worker processes: what a plain PyTorch pipeline does."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.groups = [(p, g) for p in paths for g in range(pq.ParquetFile(p).num_row_groups)]
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        worker = get_worker_info()
-        for path, group in self.groups[worker.id :: worker.num_workers] if worker else self.groups:
-            yield flat_batch(pq.ParquetFile(path).read_row_group(group, use_threads=False).combine_chunks())
-
-
-def flat_batch(rows: pa.Table | pa.RecordBatch) -> dict[str, Any]:
-    """A plain collate of flat rows: values and offsets as tensors, strings as codes."""
-    out: dict[str, Any] = {}
-    for name in rows.schema.names:
-        column = rows[name]
-        array = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-        if pa.types.is_list(array.type):
-            out[name] = tensor_of(array.flatten().view(_number(array.type.value_type)).to_numpy(zero_copy_only=False))
-            out[f"{name}.offsets"] = tensor_of(array.offsets.to_numpy().astype(np.int64))
-        elif pa.types.is_string(array.type):
-            out[name] = tensor_of(array.dictionary_encode().indices.to_numpy())
-        else:
-            out[name] = tensor_of(array.view(_number(array.type)).to_numpy(zero_copy_only=False))
-    return out
-
-
-def _number(kind: pa.DataType) -> pa.DataType:
-    return pa.int64() if pa.types.is_timestamp(kind) else kind
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -170,15 +135,9 @@ def speeds(table: Table, flat: dict[str, list[Path]], rounds: int) -> dict[str, 
     }
     for label, paths in flat.items():
         rows = sum(pq.ParquetFile(p).metadata.num_rows for p in paths)
-        data = ds.dataset([str(p) for p in paths])
-
-        def scan(data: Any = data) -> None:
-            for chunk in data.scanner(batch_size=BATCH * 8, batch_readahead=4, fragment_readahead=THREADS).to_batches():
-                flat_batch(chunk)
-
-        loader = DataLoader(FlatRows(paths), batch_size=None, num_workers=THREADS)
-        ways[f"flat, pyarrow.dataset, {label}"] = (scan, rows)
-        ways[f"flat, DataLoader workers, {label}"] = (lambda loader=loader: sum(1 for _ in loader), rows)
+        ways |= {
+            f"flat, {name}, {label}": (work, rows) for name, work in flat_readers(paths, THREADS, BATCH * 8).items()
+        }
     for work, _ in ways.values():
         work()  # warms the page cache, and workers' imports
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -230,7 +189,7 @@ def main() -> None:
             f"{rows:,} rows a group, {'dictionary' if d else 'plain'}": flat_files(
                 home / f"flat-{rows}-{d}", sample, row_group=rows, dictionary=d
             )
-            for rows, d in ((2000, True), (2000, False), (500, True))
+            for rows, d in ((8000, True), (2000, True), (2000, False), (500, True), (500, False))
         }
         rows = speeds(table, flat, rounds)
         rate = {name: row["candidate_rows_per_s"] for name, row in rows.items()}
@@ -256,7 +215,7 @@ def main() -> None:
         ratios["plan_10k_files_s" if not quick else "plan_200_files_s"] = median(r.stats.plan_s for r in planned)
         publish(
             "reader",
-            machine=machine("pyarrow", "pyiceberg", "torch", "numpy"),
+            machine=machine("pyarrow", "pyiceberg", "torch", "datasets", "numpy"),
             settings={
                 "requests": requests,
                 "fanout": shape.fanout,

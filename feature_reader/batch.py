@@ -99,6 +99,8 @@ class Position:
 
     epoch: int
     requests_consumed: int
+    damage: tuple[tuple[str, int, int], ...] = ()
+    """What the process that read the batch has had to leave out: (file, row group, requests) of each place."""
 
 
 @dataclass(frozen=True, eq=False)

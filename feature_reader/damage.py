@@ -47,7 +47,12 @@ class Damage:
     @property
     def units(self) -> list[list[Any]]:
         """[file, row group (-1: all), requests lost] of each place, for a state."""
-        return [[path, group, count] for (path, group), count in sorted(self._known.items())]
+        return [list(place) for place in self.places]
+
+    @property
+    def places(self) -> list[tuple[str, int, int]]:
+        """The same, as a batch carries it."""
+        return [(path, group, count) for (path, group), count in sorted(self._known.items())]
 
     def load(self, units: Iterable[Iterable[Any]]) -> None:
         """Take up what a state knows to be lost: met again, it is not counted again."""
@@ -55,20 +60,34 @@ class Damage:
             key = (str(path), int(group))
             self._known[key] = max(int(count), self._known.get(key, 0))
 
+    def take(self, units: Iterable[Iterable[Any]]) -> None:
+        """Take up what another process has lost of the same plan; raises DataFileError if that is too much together.
+
+        Of a row group that processes read in slices the greatest loss counts, not the union.
+        """
+        with self._lock:
+            self.load(units)
+            if self.requests > self.allowed:
+                places = ", ".join(f"{path}, row group {group}" for path, group in sorted(self._known))
+                raise DataFileError(
+                    f"the worker processes together lost {self.requests} requests, skip_bad_requests allows "
+                    f"{self.allowed}: they are of {places}"
+                )
+
     def lose(self, path: str, group: int, rows: np.ndarray, error: DataFileError) -> None:
         """Leave out these rows of a row group (`WHOLE_FILE`: of a file); raises the error if that is too much."""
         key = (bare_path(path), group)
         with self._lock:
-            before = self._lost.get(key, rows[:0])
-            self._lost[key] = np.union1d(before, rows)
-            new = len(self._lost[key]) - self._known_of(key)
-            if self.requests + max(0, new) > self.allowed:
-                raise self._refusal(max(0, new), error)
-            if new <= 0:
+            lost = np.union1d(self._lost.get(key, rows[:0]), rows)
+            new = max(0, len(lost) - self._known_of(key))
+            if self.requests + new > self.allowed:
+                raise self._refusal(new, error)
+            self._lost[key] = lost
+            if not new:
                 return
             if group == WHOLE_FILE:
                 self._known = {place: n for place, n in self._known.items() if place[0] != key[0]}
-            self._known[key] = len(self._lost[key])
+            self._known[key] = len(lost)
         log.warning("%d requests left out (%d of %d allowed): %s", new, self.requests, self.allowed, error)
 
     def read(self, path: str, group: int, rows: np.ndarray) -> None:

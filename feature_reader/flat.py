@@ -8,10 +8,10 @@ candidates of each. `report` says how far that went, and how far a request table
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -25,12 +25,32 @@ from feature_reader.errors import ReaderError
 from feature_reader.flat_rows import FlatRows
 from feature_reader.layout import build_layout, default_columns, sequence_siblings
 from feature_reader.notebook import masked
-from feature_reader.options import check_positive
+from feature_reader.options import check_positive, check_users
+from feature_reader.predicates import Predicate, SkipRequests, asked, screened, skipped
+from feature_reader.users import spread
 from lakehouse.schema import iceberg_schema
 from lakehouse.spec import DatasetSpec
 
 FlatSource: TypeAlias = "str | Path | list[str] | Table | pa.Table | ds.Dataset"
 WRITERS = ("request_hash",)
+NEEDS_A_TABLE = {
+    "batch_candidates": "batches are cut by requests",
+    "batch_tokens": "batches are cut by requests",
+    "window": "window_bytes says how much is deduplicated and shuffled together",
+    "memory_bytes": "window_bytes bounds the memory",
+    "row_filter": "filter the source (`pyarrow.dataset`, an Arrow table), or give a predicate",
+    "tag": "give the tag's snapshot_id",
+    "schema_id": "rows are read by the spec's names",
+    "rank": "every reader goes through all rows",
+    "world_size": "every reader goes through all rows",
+    "threads": "Arrow and PyIceberg read ahead by themselves",
+    "tail": "the last batch is as short as it comes",
+    "drop_last": "the last batch is as short as it comes",
+    "credentials": "open the source with its own credentials",
+    "cache": "there is no plan whose row groups it could keep",
+    "skip_bad_requests": "rows that cannot be read are of unknown requests",
+}
+"""Options of a Reader, and why flat rows do not have them."""
 log = logging.getLogger(__name__)
 
 
@@ -40,7 +60,11 @@ class FlatReport:
 
     rows: int = 0
     given: int = 0
-    """Requests that the batches held; one that lay in two windows counts twice."""
+    """Requests that the windows held; one that lay in two windows counts twice."""
+    left_out: int = 0
+    """Of these those that a predicate or `skip_requests` dropped."""
+    few_users: int = 0
+    """Batches with fewer distinct users than `min_users_per_batch`, since their windows have no more."""
     windows: int = 0
     _seen: set[int] = field(default_factory=set, repr=False)
 
@@ -74,13 +98,16 @@ class FlatReport:
 class FlatReader:
     """Batches of a flat source; one epoch an iteration, in the source's order or shuffled within each window.
 
+    Several tables or datasets are read one after the other. `predicate`, `skip_requests` and `min_users_per_batch` are
+    Reader's, but asked window by window; what else a Reader has and flat rows do not is refused by name.
+
     It has no plan: no exact length, no ranks, no state to resume from. `report` is that of the latest pass, and is
     logged at its end.
     """
 
     def __init__(
         self,
-        source: FlatSource,
+        source: FlatSource | Sequence[Table | pa.Table | ds.Dataset],
         spec: DatasetSpec,
         *,
         columns: Iterable[str] | None = None,
@@ -89,11 +116,21 @@ class FlatReader:
         seed: int = 0,
         shuffle: bool = False,
         snapshot_id: int | None = None,
+        predicate: Predicate | None = None,
+        skip_requests: SkipRequests | pa.Table | str | Path | None = None,
+        min_users_per_batch: int = 0,
+        **refused: object,
     ) -> None:
+        for name, value in refused.items():
+            if name not in NEEDS_A_TABLE:
+                raise ReaderError(f"{name}={value!r}: a reader of flat rows has no such option")
+            raise ReaderError(f"{name}={value!r} is for request tables: of flat rows {NEEDS_A_TABLE[name]}")
+        check_users(min_users_per_batch, "requests", batch_requests, shuffle=shuffle)
         check_positive(batch_requests=batch_requests, window_bytes=window_bytes)
         if snapshot_id is not None and not isinstance(source, Table):
             raise ReaderError(f"snapshot_id={snapshot_id}: only an Iceberg table has snapshots")
         self.spec, self.source = spec, source
+        self._sources = list(source) if _are_several(source) else [source]
         self.batch_requests, self.window_bytes = batch_requests, window_bytes
         self.seed, self.shuffle, self.snapshot_id = seed, shuffle, snapshot_id
         self.epoch = 0
@@ -105,30 +142,60 @@ class FlatReader:
         self.layout = build_layout(spec, schema, [n for n in names if n not in WRITERS])
         self._decoder = Decoder(self.layout, sequence_siblings(spec, schema))
         self._present = {f.field_id: f.name for f in schema.fields}
+        skip = skipped(skip_requests)
+        self.predicates = [p for p in (predicate, skip.predicate() if skip is not None else None) if p is not None]
+        self.min_users_per_batch = min_users_per_batch
+        unknown = sorted({n for p in self.predicates for n in p.columns if n in WRITERS})
+        if unknown:
+            raise ReaderError(f"a predicate or skip_requests reads {', '.join(unknown)}, which only an ingest makes")
+        self._asked = asked(self.predicates, spec, schema)
 
     def __iter__(self) -> Iterator[RequestBatch]:
         self.report = report = FlatReport()
         left: list[RequestBatch] = []
+        users = np.zeros(0, np.int64)
         for rows in self._windows():
             requests = self._rows.requests(rows)
+            where = f"window {report.windows}"
             report.add(rows=len(rows), given=len(requests), seen=_names(*self._rows.keys(rows)))
             present = {i: n for i, n in self._present.items() if n in requests.column_names}
-            whole = self._decoder(requests, present, f"window {report.windows - 1}")
-            pool = RequestBatch.concat([*left, self._mixed(whole, report.windows)])
+            order = self._order(requests, self._passing(requests, present, where), report.windows)
+            whole = Window([self._decoder(requests, present, where)]).take(np.zeros(len(order), np.int64), order)
+            pool = RequestBatch.concat([*left, whole])
+            users = np.concatenate([users, requests["user_id"].to_numpy()[order]])
             ready = pool.R // self.batch_requests * self.batch_requests
             for start in range(0, ready, self.batch_requests):
-                yield replace(pool.slice(start, start + self.batch_requests), sensitive=self._masked)
-            left = [pool.slice(ready, pool.R).map(np.copy)] if ready < pool.R else []
-        yield from (replace(batch, sensitive=self._masked) for batch in left)
+                yield self._given(pool.slice(start, start + self.batch_requests), users[start:])
+            left, users = [pool.slice(ready, pool.R).map(np.copy)] if ready < pool.R else [], users[ready:]
+        for batch in left:
+            yield self._given(batch, users)
         self.epoch += 1
         log.info("%s: %s", self.spec.name, report)
 
-    def _mixed(self, batch: RequestBatch, window: int) -> RequestBatch:
+    def _passing(self, requests: pa.Table, present: dict[int, str], where: str) -> np.ndarray:
+        """Numbers of the window's requests that no predicate drops."""
+        everyone = np.ones(len(requests), bool)
+        if not self.predicates:
+            return np.flatnonzero(everyone)
+        columns = self._asked(requests, present, where).request
+        passing, dropped = screened(self.predicates, columns, everyone, where)
+        self.report.left_out += sum(dropped)
+        return np.flatnonzero(passing)
+
+    def _order(self, requests: pa.Table, kept: np.ndarray, window: int) -> np.ndarray:
+        """The order of a window's requests `kept`."""
         if not self.shuffle:
-            return batch
+            return kept
         rng = np.random.Philox(key=np.array([self.seed % (1 << 64), self.epoch], np.uint64), counter=window)
-        order = np.argsort(rng.random_raw(batch.R), kind="stable")
-        return Window([batch]).take(np.zeros(batch.R, np.int64), order)
+        order = np.argsort(rng.random_raw(len(kept)), kind="stable")
+        if self.min_users_per_batch > 1:
+            order = spread(requests["user_id"].to_numpy()[kept], order, self.min_users_per_batch)
+        return np.asarray(kept[order])
+
+    def _given(self, batch: RequestBatch, users: np.ndarray) -> RequestBatch:
+        """A batch as the loop gets it; `users` of its requests and of what follows."""
+        self.report.few_users += len(np.unique(users[: batch.R])) < self.min_users_per_batch
+        return replace(batch, sensitive=self._masked)
 
     def _windows(self) -> Iterator[pa.Table]:
         """Rows up to the bound; the rows of the last request are kept for the next window, where more may follow."""
@@ -149,20 +216,24 @@ class FlatReader:
             yield pa.concat_tables(held)
 
     def _pieces(self) -> Iterator[pa.Table]:
-        if isinstance(self.source, Table):
-            scan = self.source.scan(selected_fields=tuple(self._rows.raw), snapshot_id=self.snapshot_id)
+        for source in self._sources:
+            yield from self._pieces_of(source)
+
+    def _pieces_of(self, source: Any) -> Iterator[pa.Table]:
+        if isinstance(source, Table):
+            scan = source.scan(selected_fields=tuple(self._rows.raw), snapshot_id=self.snapshot_id)
             for batch in scan.to_arrow_batch_reader():
                 yield from self._cut(pa.Table.from_batches([batch]))
             return
-        if isinstance(self.source, pa.Table):
-            yield from self._cut(self.source.select(self._rows.raw))
+        if isinstance(source, pa.Table):
+            yield from self._cut(source.select(self._rows.raw))
             return
-        data = self.source
+        data = source
         if not isinstance(data, ds.Dataset):
             try:
                 data = ds.dataset(data, format="parquet", partitioning="hive")
             except (OSError, pa.ArrowInvalid) as error:
-                raise ReaderError(f"cannot read {self.source} as Parquet: {error}") from error
+                raise ReaderError(f"cannot read {source} as Parquet: {error}") from error
         missing = [name for name in self._rows.raw if name not in data.schema.names]
         if missing:
             raise ReaderError(
@@ -177,6 +248,11 @@ class FlatReader:
         step = max(1, int(self.window_bytes / max(1.0, table.nbytes / max(1, len(table)))))
         for start in range(0, len(table), step):
             yield table.slice(start, step)
+
+
+def _are_several(source: object) -> bool:
+    """Whether it is a list of tables or datasets; a list of paths is one dataset."""
+    return isinstance(source, Sequence) and not isinstance(source, str) and not any(isinstance(s, str) for s in source)
 
 
 def _names(user: np.ndarray, request: np.ndarray) -> list[int]:

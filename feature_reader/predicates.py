@@ -125,6 +125,31 @@ def skipped(given: SkipRequests | pa.Table | str | Path | None) -> SkipRequests 
     return SkipRequests.of(given) if isinstance(given, pa.Table) else SkipRequests.read(given)
 
 
+def asked(predicates: Iterable[Predicate], spec: DatasetSpec, schema: Schema, *, users: bool = False) -> Decoder:
+    """Decodes the columns that predicates read. Raises FilterError for a predicate that reads candidates."""
+    names = {name for predicate in predicates for name in predicate.columns} | ({"user_id"} if users else set())
+    layout = build_layout(spec, schema, sorted(names))
+    wrong = [field.name for field in layout.fields if field.part == "candidate"]
+    if wrong:
+        raise FilterError(
+            f"a predicate reads {', '.join(wrong)}, of which there is one for each candidate: it keeps or drops "
+            "whole requests, by columns of the requests"
+        )
+    return Decoder(layout, sequence_siblings(spec, schema))
+
+
+def screened(
+    predicates: Iterable[Predicate], columns: Columns, passing: np.ndarray, where: str
+) -> tuple[np.ndarray, list[int]]:
+    """Of the rows that are `passing` (bool [rows]) those that pass every predicate, and how many each one drops."""
+    dropped = []
+    for predicate in predicates:
+        mask = passing & predicate.mask(columns, len(passing), where)
+        dropped.append(int(passing.sum() - mask.sum()))
+        passing = mask
+    return passing, dropped
+
+
 class Screen:
     """What a plan asks of each request of a row group: which predicates it passes, and whose it is."""
 
@@ -132,17 +157,7 @@ class Screen:
         self, predicates: Iterable[Predicate], spec: DatasetSpec, schema: Schema, files: DataFiles, *, users: bool
     ) -> None:
         self.predicates, self.users, self._files = tuple(predicates), users, files
-        names = {name for predicate in self.predicates for name in predicate.columns} | (
-            {"user_id"} if users else set()
-        )
-        layout = build_layout(spec, schema, sorted(names))
-        wrong = [field.name for field in layout.fields if field.part == "candidate"]
-        if wrong:
-            raise FilterError(
-                f"a predicate reads {', '.join(wrong)}, of which there is one for each candidate: it keeps or drops "
-                "whole requests, by columns of the requests"
-            )
-        self._decoder = Decoder(layout, sequence_siblings(spec, schema))
+        self._decoder = asked(self.predicates, spec, schema, users=users)
 
     @property
     def is_empty(self) -> bool:
@@ -161,11 +176,7 @@ class Screen:
         columns = self._decoder(self._files.read(path, group, names), present, where).request
         passing = np.zeros(rows, bool)
         passing[slice(None) if keep is None else keep] = True
-        dropped = []
-        for predicate in self.predicates:
-            mask = passing & predicate.mask(columns, rows, where)
-            dropped.append(int(passing.sum() - mask.sum()))
-            passing = mask
+        passing, dropped = screened(self.predicates, columns, passing, where)
         kept = None if passing.all() else np.flatnonzero(passing)
         users = np.asarray(columns["user_id"]) if self.users else None
         return kept, users if users is None or kept is None else users[kept], dropped

@@ -272,7 +272,13 @@ class Reader:
         if after is not None:
             if after.after is None:
                 raise ReaderError("a cut or joined batch has no place in the order: give a batch as it was read")
-            state = replace(state, epoch=after.after.epoch, requests_consumed=after.after.requests_consumed)
+            self.damage.load(after.after.damage)  # a worker process may have met it
+            state = replace(
+                state,
+                damage=self.damage.units,
+                epoch=after.after.epoch,
+                requests_consumed=after.after.requests_consumed,
+            )
         return state.to_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -338,8 +344,9 @@ class Reader:
         return iteration
 
     def move_to(self, position: Position) -> None:
-        """Stand at a place of the order that some batch of this reader was given with."""
+        """Stand at a place of the order that some batch of this reader was given with, if by another process."""
         self._stop()
+        self.damage.take(position.damage)
         self._epoch, self._consumed = position.epoch, position.requests_consumed
 
     def step(self, number: int, epoch: int | None = None) -> RequestBatch:
@@ -380,7 +387,9 @@ class Reader:
                     self.stats.first_batch_s, first = perf_counter() - start, False
                 self._consumed = min(int(steps.bounds[step + 1]), order.requests)
                 self.stats.add(steps=1, requests=batch.R, candidates=batch.C, padding=batch.padding)
-                yield replace(batch, after=Position(self._epoch, self._consumed), sensitive=self._masked)
+                damage = tuple(self.damage.places)
+                after = Position(self._epoch, self._consumed, damage)
+                yield replace(batch, after=after, sensitive=self._masked)
                 del batch  # or it would be held while the next one is awaited
         left = order.requests - int(steps.bounds[-1])
         self.stats.add(dropped=max(0, left), wrapped=max(0, -left))

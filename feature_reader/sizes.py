@@ -18,15 +18,13 @@ def unit_size(footer: Footer, group: int, fields: Iterable[Field]) -> tuple[int,
     """Candidates (a request without any counts as one) and decoded bytes of a row group."""
     metadata = footer.metadata.row_group(group)
     rows = metadata.num_rows
-    values = [
-        (field, metadata.column(leaf).num_values if field.listed or field.group is not None else rows)
-        for field in fields
-        for leaf in footer.leaves[footer.present[field.field_id]]
-    ]
-    candidates = next((count for field, count in values if field.name == ANCHOR), 0)
-    size = 0
-    for field, count in values:
+    candidates = size = ragged = 0
+    for field in fields:
+        listed = field.listed
         width = field.dtype.itemsize + (4 if field.element == "string" else 0)
-        offsets = (rows if field.listed else 0) + (candidates if field.listed == 2 else 0)
-        size += count * width + offsets * OFFSET_BYTES
-    return candidates, size
+        for leaf in footer.leaves[footer.present[field.field_id]]:
+            count = metadata.column(leaf).num_values if listed or field.group is not None else rows
+            candidates = count if field.name == ANCHOR else candidates
+            size += count * width + (rows * OFFSET_BYTES if listed else 0)
+            ragged += listed == 2
+    return candidates, size + ragged * candidates * OFFSET_BYTES

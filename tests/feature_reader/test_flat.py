@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from feature_reader import Reader, ReaderError, UnsupportedError
+from feature_reader import FlatReader, Predicate, Reader, ReaderError, UnsupportedError
 from lakehouse.catalog import open_catalog
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec, parse_spec
 from tests.feature_reader.plain import expected_rows, rows_of, same
-from tests.support.datasets import SPECS, raw_log, reference_requests
+from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
 
 
 def check(reader: Any, raw: pa.Table, spec: DatasetSpec) -> None:
@@ -108,3 +109,52 @@ def test_rows_without_a_key_are_named() -> None:
     raw = raw.set_column(i, "rid", pa.array([None, *raw["rid"].to_pylist()[1:]], pa.int64()))
     with pytest.raises(ReaderError, match="1 rows have no 'rid'"):
         list(Reader.from_flat(raw, SPECS["feed"]))
+
+
+def test_predicates_and_requests_to_skip_are_those_of_a_request_table(settings: Settings) -> None:
+    spec, raw = SPECS["video"], raw_log(SPECS["video"])
+    requests = reference_requests(raw, spec)
+    table = write_request_table(settings, spec, requests)
+    some = Predicate("some", ("request_id", "taste"), lambda c: (c["request_id"] % 3 > 0) & (c["taste"][:, 0] < 2))
+    skip = requests.select(["user_id", "request_id"]).slice(0, 9)
+    wanted = Reader(table, predicate=some, skip_requests=skip)
+    for window_bytes in (1 << 28, raw.nbytes // 10):
+        flat = Reader.from_flat(
+            raw.sort_by([("viewer", "ascending"), ("session", "ascending")]),
+            spec,
+            columns=["item_id"],
+            predicate=some,
+            skip_requests=skip,
+            window_bytes=window_bytes,
+        )
+        assert sum(b.R for b in flat) == wanted.plan.requests
+        assert flat.report.left_out == sum(wanted.plan.left_out) == len(requests) - wanted.plan.requests
+
+
+def test_batches_hold_many_users_or_are_counted() -> None:
+    raw = raw_log(SPECS["feed"])
+    flat = Reader.from_flat(raw, SPECS["feed"], batch_requests=6, shuffle=True, min_users_per_batch=4)
+    batches = list(flat)
+    assert sum(b.R for b in batches) == 60
+    assert flat.report.few_users == sum(len(np.unique(b["user_id"])) < 4 for b in batches)
+    plain = Reader.from_flat(raw, SPECS["feed"], batch_requests=6, shuffle=True)
+    assert flat.report.few_users <= sum(len(np.unique(b["user_id"])) < 4 for b in plain)
+
+
+def test_several_sources_are_read_one_after_the_other() -> None:
+    raw, spec = raw_log(SPECS["feed"]), SPECS["feed"]
+    check(Reader.from_flat([raw.slice(0, 100), ds.dataset(raw.slice(100))], spec), raw, spec)
+
+
+def test_every_option_of_a_reader_is_there_or_refused_by_name() -> None:
+    spec, raw = SPECS["feed"], raw_log(SPECS["feed"])
+    options = [name for name in inspect.signature(Reader).parameters if name != "table"]
+    own = inspect.signature(FlatReader).parameters
+    for name in options:
+        if name not in own:
+            with pytest.raises(ReaderError, match=f"{name}=1 is for request tables: of flat rows .*"):
+                Reader.from_flat(raw, spec, **{name: 1})
+    with pytest.raises(ReaderError, match="batch_size=1: a reader of flat rows has no such option"):
+        Reader.from_flat(raw, spec, batch_size=1)
+    with pytest.raises(ReaderError, match="reads request_hash, which only an ingest makes"):
+        Reader.from_flat(raw, spec, skip_requests=pa.table({"request_id": [1], "request_hash": [2]}))

@@ -17,6 +17,7 @@ from feature_reader import DataFileError, FilterError, Predicate, Reader, Reader
 from feature_reader.testing import assert_batches_equal
 from lakehouse.catalog import local_path
 from lakehouse.settings import Settings
+from tests.feature_reader.harm import break_pages
 from tests.feature_reader.plain import expected_rows, rows_of, same
 from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
 
@@ -178,13 +179,8 @@ def test_a_file_that_names_no_requests_is_refused(tmp_path: Path, text: str, mes
 
 
 def harm_after_planning(table: Table, readers: list[Reader]) -> None:
-    """Break the first row groups of one file."""
     assert all(reader.plan.requests == len(REQUESTS) for reader in readers)
-    path = sorted(local_path(t.file.file_path) for t in table.scan().plan_files())[1]
-    data = bytearray(path.read_bytes())
-    pages = len(data) - int.from_bytes(data[-8:-4], "little") - 8
-    data[4 : pages // 2] = bytes(pages // 2 - 4)
-    path.write_bytes(data)
+    break_pages(table)
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

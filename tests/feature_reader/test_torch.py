@@ -13,9 +13,10 @@ import torch
 from pyiceberg.table import Table
 from torch.utils.data import DataLoader
 
-from feature_reader import RanksDisagreeError, Reader, ReaderError, RequestBatch
+from feature_reader import DataFileError, RanksDisagreeError, Reader, ReaderError, RequestBatch
 from feature_reader.torch import RequestDataset, RequestLoader, check_ranks_agree
 from lakehouse.settings import Settings
+from tests.feature_reader.harm import break_pages
 from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
 
 pytestmark = [
@@ -82,6 +83,28 @@ def test_a_loop_that_counts_its_steps_goes_on_with_the_next_epoch(video: Table, 
     other = RequestLoader(Reader(video, batch_requests=7, window=3))
     other.load_state_dict(state)
     assert ids(other) == wanted[1]
+
+
+def test_what_worker_processes_cannot_read_reaches_the_state(video: Table) -> None:
+    def reader(allowed: int) -> Reader:
+        return Reader(video, batch_requests=7, window=2, skip_bad_requests=allowed)
+
+    break_pages(video)
+    by_threads, by_processes = (RequestLoader(reader(60), processes=n) for n in (0, 2))
+    assert ids(by_threads) == ids(by_processes)
+    damage = by_processes.state_dict()["damage"]
+    assert damage == by_threads.state_dict()["damage"]
+    lost = sum(count for _, _, count in damage)
+    assert lost == by_processes.reader.damage.requests > 0
+
+    own = reader(60)
+    *_, last = DataLoader(RequestDataset(own), batch_size=None, num_workers=2)
+    found = own.state_dict(last)["damage"]
+    assert found
+    assert all(place in damage for place in found)
+
+    with pytest.raises(DataFileError, match=f"skip_bad_requests allows {lost - 1}"):
+        list(RequestLoader(reader(lost - 1), processes=2))
 
 
 def test_the_state_counts_what_was_given_and_not_what_was_fetched_ahead(video: Table) -> None:
