@@ -1,7 +1,8 @@
 """String ids and their hashes: the table `<dataset>_ids` (kind, hash, string), written by ingest, read without Spark.
 
 Tables and batches hold the xxhash64 of a string id. The ids table has each string once and translates back; ingest
-refuses two strings of one hash by it (spark_jobs/ids.py).
+refuses two strings of one hash by it (spark_jobs/ids.py). It lies in buckets of the hash, so that a batch reads those
+of its own ids alone.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ from collections.abc import Iterable
 
 import xxhash
 from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import And
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.transforms import IdentityTransform
+from pyiceberg.transforms import BucketTransform
 from pyiceberg.types import LongType, NestedField, StringType
 
-from lakehouse.catalog import ensure_table, load_table
+from lakehouse.catalog import catalog_errors, ensure_table, load_table
 from lakehouse.errors import RawDataError, nearest
 from lakehouse.predicates import equal_to, is_in
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 
 SEED = 42
+BUCKETS = 16
 SCHEMA = Schema(
     NestedField(1, "kind", StringType(), required=True, doc="user_id, request_id or item_id"),
     NestedField(2, "hash", LongType(), required=True, doc="the id as the tables hold it"),
@@ -38,10 +41,19 @@ def hashed(text: str) -> int:
 
 
 def ensure_ids(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> Table:
-    """The dataset's ids table, made where there is none."""
-    by_kind = PartitionSpec(PartitionField(1, 1000, IdentityTransform(), "kind"))
+    """The dataset's ids table, made where there is none; one that was laid out by kind gets buckets from now on."""
+    in_buckets = PartitionSpec(PartitionField(2, 1000, BucketTransform(BUCKETS), "hash_bucket"))
     properties = {"format-version": "2", "reqlake.ids": "1", "write.parquet.compression-codec": "zstd"}
-    return ensure_table(catalog, spec.table("ids"), SCHEMA, settings, partition_spec=by_kind, properties=properties)
+    table = ensure_table(catalog, spec.table("ids"), SCHEMA, settings, partition_spec=in_buckets, properties=properties)
+    if not any(isinstance(field.transform, BucketTransform) for field in table.spec().fields):
+        try:
+            with catalog_errors(settings), table.update_spec() as change:
+                for field in table.spec().fields:
+                    change.remove_field(field.name)
+                change.add_field("hash", BucketTransform(BUCKETS), "hash_bucket")
+        except CommitFailedException:  # another job was first
+            table.refresh()
+    return table
 
 
 def strings_of(

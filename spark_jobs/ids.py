@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lakehouse.audit_branches import name_branch
-from lakehouse.ids import ensure_ids
+from lakehouse.ids import BUCKETS, ensure_ids
 from lakehouse.spec import DatasetSpec
 from spark_jobs.alter import alter
 from spark_jobs.errors import BatchRefusedError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("kind", "hash", "string")
 BROADCAST_IDS = 2_000_000
-ORDER = "WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY kind, hash"
+ORDER = ("kind", "hash")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def find_new_ids(
     table = ensure_ids(catalog, spec, settings)
     name = f"{settings.catalog.in_spark}.{spec.table('ids')}"
     if not table.sort_order().fields:
-        alter(spark, name, ORDER)
+        alter(spark, name, f"WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY {', '.join(ORDER)}")
         table.refresh()
     drop_leftovers(spark, table, name)
     base = table.refresh().current_snapshot()
@@ -79,14 +79,20 @@ def new_ids(spark: SparkSession, spec: DatasetSpec, typed: DataFrame, table: str
     ]
     found = typed.select(F.explode(F.array(*each)).alias("id")).select("id.*").where("string IS NOT NULL").distinct()
     found = found.persist()
-    counted = found.count()
+    catalog = table.split(".", maxsplit=1)[0]
+    bucket = F.expr(f"{catalog}.system.bucket({BUCKETS}, hash)").alias("bucket")
+    counts = {row["bucket"]: row["count"] for row in found.groupBy(bucket).count().collect()}
     several = found.groupBy("kind", "hash").agg(F.count("*").alias("n"), F.min("string"), F.max("string"))
     _refuse(spec, several.where("n > 1").toDF("kind", "hash", "n", "a", "b"))
     if base is None:
         return found
     stored = spark.read.option("versionAsOf", str(base.snapshot_id)).table(table)
-    keys = found.select("kind", "hash")
-    met = stored.join(F.broadcast(keys) if counted <= BROADCAST_IDS else keys, ["kind", "hash"], "left_semi")
+    if len(counts) < BUCKETS:
+        # Iceberg pushes equality of a bucket down, but not IN.
+        wanted = (f"{catalog}.system.bucket({BUCKETS}, hash) = {number}" for number in sorted(counts))
+        stored = stored.where(" OR ".join(wanted) or "false")
+    keys, few = found.select("kind", "hash"), sum(counts.values()) <= BROADCAST_IDS
+    met = stored.join(F.broadcast(keys) if few else keys, ["kind", "hash"], "left_semi")
     known = met.withColumnRenamed("string", "known").persist()
     both = found.join(known, ["kind", "hash"])
     _refuse(spec, both.where("known <> string").select("kind", "hash", F.col("known").alias("a"), "string"))

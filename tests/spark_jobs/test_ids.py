@@ -6,11 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyiceberg.transforms import BucketTransform
+from pyiceberg.types import LongType
 from pyspark.sql import functions as F
 
-from lakehouse.catalog import open_catalog
+from lakehouse.catalog import local_path, open_catalog
 from lakehouse.errors import RawDataError
-from lakehouse.ids import hashed, strings_of
+from lakehouse.ids import BUCKETS, hashed, strings_of
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.sql import query
@@ -50,6 +52,19 @@ def test_ids_are_kept_once_and_translate_back(spark: Any, settings: Settings, wr
         "JOIN shop_ids i ON i.kind = 'user_id' AND i.hash = r.user_id GROUP BY 1",
     )
     assert set(told["string"].to_pylist()) == set(users.values())
+
+
+def test_a_batch_reads_the_buckets_of_its_own_ids_alone(spark: Any, settings: Settings, write: Any) -> None:
+    raw = raw_log(SPEC, users=4)
+    ingest.run(spark, settings, SPEC, [write(raw, "all")])
+    row = raw.slice(0, 1).to_pylist()[0] | {"slot": 7_777}
+    bucket = BucketTransform(BUCKETS).transform(LongType())
+    mine = {bucket(hashed(row[column])) for column in COLUMNS.values()}
+    for task in open_catalog(settings).load_table(SPEC.table("ids")).scan().plan_files():
+        if task.file.partition[0] not in mine:
+            local_path(task.file.file_path).write_bytes(b"not to be read")
+    late = ingest.run(spark, settings, SPEC, [write(pa.Table.from_pylist([row], schema=raw.schema), "late", 1)])
+    assert (late.merged_requests, late.accepted_rows) == (1, 1)
 
 
 @pytest.mark.parametrize(
