@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyiceberg.table import Table
@@ -92,11 +93,20 @@ def groups(due: list[PartitionHealth]) -> list[list[PartitionHealth]]:
     return found
 
 
-def rewrite(spark: SparkSession, settings: Settings, table: Table, name: str, group: list[PartitionHealth]) -> int:
-    """Rewrite whole partitions in one commit; how many data files they had."""
+def rewrite(
+    spark: SparkSession,
+    settings: Settings,
+    table: Table,
+    name: str,
+    group: list[PartitionHealth],
+    *,
+    by: Sequence[str] = ORDER,
+) -> int:
+    """Rewrite whole partitions in one commit, ordered by columns if there are any; how many data files they had."""
     catalog = settings.catalog.in_spark
     where = " OR ".join(f"({spark_condition(table, catalog, partition)})" for partition in group)
-    order = ", ".join(f"{column} ASC NULLS LAST" for column in ORDER)
+    order = ", ".join(f"{column} ASC NULLS LAST" for column in by)
+    strategy = f"strategy => 'sort', sort_order => '{order}'" if by else "strategy => 'binpack'"
     options = {
         "rewrite-all": "true",
         "remove-dangling-deletes": "true",
@@ -105,7 +115,7 @@ def rewrite(spark: SparkSession, settings: Settings, table: Table, name: str, gr
     listed = ", ".join(f"'{part}'" for part in itertools.chain.from_iterable(options.items()))
     escaped = where.replace("\\", "\\\\").replace("'", "\\'")
     row = spark.sql(
-        f"CALL {catalog}.system.rewrite_data_files(table => '{name}', strategy => 'sort', sort_order => '{order}', "
+        f"CALL {catalog}.system.rewrite_data_files(table => '{name}', {strategy}, "
         f"where => '{escaped}', options => map({listed}))"
     ).collect()[0]
     return int(row["rewritten_data_files_count"])

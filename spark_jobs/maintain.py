@@ -10,7 +10,7 @@ from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 from lakehouse.upkeep.state import TableState, UpkeepReport
-from spark_jobs import column_retention, compact, expire, orphans, retention, tag_rules
+from spark_jobs import beside, column_retention, compact, expire, orphans, retention, tag_rules
 from spark_jobs.report import Progress
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def run(
     progress: Progress = lambda _: None,
 ) -> list[UpkeepReport]:
     """Retention of rows and of columns, compaction, tags by rule, expiry, orphans; a report of each that did something.
+
+    The tables beside the request table are compacted and expired by the same rules.
 
     A tag comes after the compaction, so that it pins the files that main has, and before the expiry of what it drops.
 
@@ -49,5 +51,6 @@ def run(
     progress("Looking for tags that are due")
     reports.append(tag_rules.run(settings, spec, dry_run=dry_run, progress=progress))
     reports.append(expire.run(settings, spec, dry_run=dry_run, progress=progress))
+    reports += beside.run(session, settings, spec, dry_run=dry_run, progress=progress)
     reports += orphans.run(settings, spec, dry_run=dry_run, progress=progress)
     return [report for report in reports if report.did]

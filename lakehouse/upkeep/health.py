@@ -55,12 +55,17 @@ class PartitionHealth:
         return int(self.file_bytes * min(self.deleted_rows / self.rows, 1.0)) if self.rows else 0
 
 
-def partition_health(table: Table, limits: MaintenanceSettings) -> list[PartitionHealth]:
-    """Every partition of the current snapshot, those that are due first and largest first among them."""
+def partition_health(table: Table, limits: MaintenanceSettings, *, by_user: bool = True) -> list[PartitionHealth]:
+    """Every partition of the current snapshot, those that are due first and largest first among them.
+
+    Unless `by_user`, files are not ordered by user, and how their ranges overlap is no reason.
+    """
     grouped: dict[tuple[int, tuple[Any, ...]], list[DataFile]] = {}
     for spec_id, file in live_files(table):
         grouped.setdefault((spec_id, tuple(file.partition[i] for i in range(len(file.partition)))), []).append(file)
-    found = [_judge(table, spec_id, values, files, limits) for (spec_id, values), files in grouped.items()]
+    found = [
+        _judge(table, spec_id, values, files, limits, by_user=by_user) for (spec_id, values), files in grouped.items()
+    ]
     return sorted(found, key=lambda p: (not p.due, -p.file_bytes, p.name))
 
 
@@ -73,7 +78,13 @@ def live_files(table: Table, snapshot_id: int | None = None) -> Iterator[tuple[i
 
 
 def _judge(
-    table: Table, spec_id: int, values: tuple[Any, ...], files: list[DataFile], limits: MaintenanceSettings
+    table: Table,
+    spec_id: int,
+    values: tuple[Any, ...],
+    files: list[DataFile],
+    limits: MaintenanceSettings,
+    *,
+    by_user: bool,
 ) -> PartitionHealth:
     data = [f for f in files if f.content == DataFileContent.DATA]
     deletes = [f for f in files if f.content != DataFileContent.DATA]
@@ -81,7 +92,7 @@ def _judge(
     small = sum(f.file_size_in_bytes < limits.small_file_bytes for f in data)
     deleted = sum(f.record_count for f in deletes if f.content == DataFileContent.POSITION_DELETES)
     equality = any(f.content == DataFileContent.EQUALITY_DELETES for f in deletes)
-    depth = overlap_depth(_user_range(table, f) for f in data)
+    depth = overlap_depth(_user_range(table, f) for f in data) if by_user else 1
     after = max(1, math.ceil(size / limits.target_file_bytes)) if data else 0
     reasons = []
     if small >= limits.small_files and len(data) > after:
@@ -176,14 +187,16 @@ def partition_condition(table: Table, spark_catalog: str, spec_id: int, values: 
     schema, parts = table.schema(), []
     for field_, value in zip(table.specs()[spec_id].fields, values, strict=True):
         column = f"`{schema.find_column_name(field_.source_id)}`"
-        span = time_span(field_, value)
-        if span is not None:
+        span = None if value is None else time_span(field_, value)
+        if value is None:
+            parts.append(f"{column} IS NULL")
+        elif span is not None:
             low, high = (f"TIMESTAMP '{at:%Y-%m-%d %H:%M:%S}'" for at in span)
             parts.append(f"{column} >= {low} AND {column} < {high}")
         elif isinstance(field_.transform, BucketTransform):
             parts.append(f"{spark_catalog}.system.bucket({field_.transform.num_buckets}, {column}) = {value}")
         elif isinstance(field_.transform, IdentityTransform):
-            parts.append(f"{column} IS NULL" if value is None else f"{column} = {_literal(value)}")
+            parts.append(f"{column} = {_literal(value)}")
         else:
             raise FormatError(f"{'.'.join(table.name())} is partitioned by {field_.transform}, which no reqlake makes")
     return " AND ".join(parts) or "true"

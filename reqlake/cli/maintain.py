@@ -90,6 +90,8 @@ def orphans(dataset: Positional[str], /, *, dry_run: bool = False) -> None:
 def maintain(dataset: Positional[str], /, *, dry_run: bool = False) -> None:
     """Do what is due, in this order: retention, compaction, tags by rule, expiry, orphans. Run it daily.
 
+    The tables beside the request table (ledger, ids, quarantine, ...) are compacted and expired as well.
+
     Args:
         dataset: A spec file, a table's full name or a dataset's name.
         dry_run: Say what is due; change nothing.
