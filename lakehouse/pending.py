@@ -6,14 +6,18 @@ A label waits there until the ingest that brings its impression applies it, at m
 
 from __future__ import annotations
 
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import IntegerType, LongType, NestedField, StringType, TimestamptzType
 
-from lakehouse.catalog import ensure_table
+from lakehouse.catalog import catalog_errors, ensure_table
+from lakehouse.errors import EvolutionError
+from lakehouse.predicates import is_in
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 
@@ -41,3 +45,34 @@ def ensure_pending(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> T
     return ensure_table(
         catalog, spec.table("pending_labels"), SCHEMA, settings, partition_spec=by_batch, properties=properties
     )
+
+
+def rename_waiting(catalog: Catalog, spec: DatasetSpec, settings: Settings) -> int:
+    """Let labels that wait under a name of before (`renamed_from`) wait under that of now; how many there were.
+
+    One commit, and none where nothing waits so. Raises EvolutionError where another job writes there meanwhile.
+    """
+    names = {label.renamed_from: name for name, label in spec.labels.items() if label.renamed_from is not None}
+    names = {old: new for old, new in names.items() if old not in spec.labels}
+    if not names:
+        return 0
+    with catalog_errors(settings):
+        try:
+            table = catalog.load_table(spec.table("pending_labels"))
+        except NoSuchTableError:
+            return 0
+        of_before = is_in("label", names)
+        rows = table.scan(row_filter=of_before).to_arrow()
+        if not len(rows):
+            return 0
+        place = rows.schema.get_field_index("label")
+        label = pa.array([names[old] for old in rows["label"].to_pylist()], rows.schema.field(place).type)
+        renamed = rows.set_column(place, rows.schema.field(place), label)
+        try:
+            table.overwrite(renamed.select(table.schema().as_arrow().names), overwrite_filter=of_before)
+        except CommitFailedException as error:
+            raise EvolutionError(
+                f"{spec.table('pending_labels')} was changed while its labels were renamed: run `reqlake spec apply` "
+                f"again ({error})"
+            ) from error
+    return len(rows)

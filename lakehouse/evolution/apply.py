@@ -23,28 +23,30 @@ from lakehouse.errors import EvolutionError
 from lakehouse.evolution.plan import Plan
 from lakehouse.evolution.restate import restated
 from lakehouse.lease import maintenance_lease
+from lakehouse.pending import rename_waiting
 from lakehouse.settings import Settings
 
 
-def apply(catalog: Catalog, plan: Plan, settings: Settings) -> None:
-    """Make a table follow its spec, at once or not at all. A plan without steps changes nothing.
+def apply(catalog: Catalog, plan: Plan, settings: Settings) -> int:
+    """Make a table follow its spec, at once or not at all; then let labels that wait go by their names of now.
 
-    Raises EvolutionError where anything is refused, while an ingest is at work, and where the table has changed since
-    it was planned; LeaseError beside a maintenance job.
+    How many of these were renamed. A plan without steps leaves the table as it is: after a death between the two, this
+    again does the second. Raises EvolutionError where anything is refused, while an ingest is at work, and where the
+    table has changed since it was planned; LeaseError beside a maintenance job.
     """
     name = ".".join(plan.table.name())
     if plan.refusals:
         lines = "\n".join(f"  {r.place}: {r.why}" for r in plan.refusals)
         raise EvolutionError(f"{name} cannot follow this spec, nothing was changed:\n{lines}")
-    if not plan.steps:
-        return
     with maintenance_lease(catalog, plan.spec, settings, "spec apply"):
         if writers := living_writers(plan.table.refresh()):
             raise EvolutionError(
                 f"an ingest into {name} is at work ({', '.join(writers)}): nothing was changed, run this again when it "
                 f"has ended"
             )
-        commit(plan, settings)
+        if plan.steps:
+            commit(plan, settings)
+        return rename_waiting(catalog, plan.spec, settings)
 
 
 def commit(plan: Plan, settings: Settings) -> None:

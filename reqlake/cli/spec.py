@@ -75,22 +75,31 @@ def plan(file: Positional[Path], /) -> int:
     return 1 if found.refusals else 0
 
 
-def apply(file: Positional[Path], /) -> None:
+def apply(file: Positional[Path], /, *, views: bool = False) -> None:
     """Change a table as a changed spec says, in one commit. Old snapshots and old raw files stay readable.
 
     Refused as a whole where any of it cannot be made safely, and while an ingest or a maintenance job is at work.
 
     Args:
         file: The changed spec, a YAML file.
+        views: Then make the spec's views in Trino anew, as `reqlake views apply` does; refused before anything is
+            changed where one of their names is taken by what reqlake did not make.
     """
+    from lakehouse.applied_views import refuse_foreign
     from lakehouse.evolution import apply as change
     from lakehouse.evolution import plan as plan_for
+    from lakehouse.sql import view_server
     from reqlake.show.evolution import show_applied, stale_views
+    from reqlake.show.views import show_changes
 
     spec, table, catalog, settings = _spec_and_table(file)
+    if views:
+        refuse_foreign(view_server.diff(settings, spec))
     found = plan_for(table, spec)
-    change(catalog, found, settings)
-    show_applied(out(), found, stale_views(settings, found))
+    renamed = change(catalog, found, settings)
+    show_applied(out(), found, [] if views else stale_views(settings, found), renamed=renamed)
+    if views:
+        show_changes(out(), view_server.apply(settings, spec), done=True)
 
 
 def _spec_and_table(file: Path) -> tuple[DatasetSpec, Table, Catalog, Settings]:

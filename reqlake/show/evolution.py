@@ -26,9 +26,11 @@ def show_plan(console: Console, plan: Plan) -> None:
         console.print("make it so with: reqlake spec apply FILE", style="dim")
 
 
-def show_applied(console: Console, plan: Plan, stale: list[str]) -> None:
-    """What was done, and which views show the table of before."""
+def show_applied(console: Console, plan: Plan, stale: list[str], *, renamed: int = 0) -> None:
+    """What was done, how many labels that wait were renamed, and which views show the table of before."""
     name = ".".join(plan.table.name())
+    if renamed:
+        console.print(f"{renamed:,} labels that wait for their impression have their new name")
     if not plan.steps:
         console.print(f"{name} has this very spec: nothing was changed")
         return
@@ -37,7 +39,8 @@ def show_applied(console: Console, plan: Plan, stale: list[str]) -> None:
     console.print(f"{name} now has {what} {plan.spec.hash}")
     if stale:
         console.print(
-            f"{len(stale)} views in Trino are of before: {', '.join(stale)}. Run: reqlake views apply {name}",
+            f"{len(stale)} views in Trino are of before: {', '.join(stale)}. Run: reqlake views apply {name} "
+            f"(`spec apply --views` does both)",
             style="yellow",
         )
     elif plan.changes_schema:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyiceberg.table import Table
 
 from feature_reader import Reader
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import EvolutionError, LeaseError
-from lakehouse.evolution import apply, compare, plan
+from lakehouse.evolution import apply, commit, compare, plan
 from lakehouse.lease import maintenance_lease
+from lakehouse.pending import ensure_pending
 from lakehouse.schema import ensure_request_table, table_spec
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec, dump_yaml, parse_spec
@@ -238,6 +241,34 @@ def test_the_commands(
     assert main(["spec", "plan", str(file)]) == 1
     assert "reqlake rebucket" in capsys.readouterr().out
     assert feed.refresh().schema().find_field("affinity")
+
+
+def test_labels_that_wait_follow_the_rename_of_theirs(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog, spec = open_catalog(settings), SPECS["video"]
+    table = ensure_request_table(catalog, spec, settings)
+    pending = ensure_pending(catalog, spec, settings)
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    one = {"user_id": 1, "request_id": 2, "item_id": 3, "value": "1", "time": at, "waiting_since": at, "file": "f"}
+    rows = [one | {"label": name, "batch_id": "b", "row": i} for i, name in enumerate(("finished", "other"))]
+    pending.append(pa.Table.from_pylist(rows, schema=pending.schema().as_arrow()))
+    label = json.loads(spec.to_json())["labels"]["finished"] | {"column": "finished", "renamed_from": "finished"}
+    renamed = changed(spec, {"labels.finished": None, "labels.done": label})
+
+    def waiting() -> set[str]:
+        return set(pending.refresh().scan().to_arrow()["label"].to_pylist())
+
+    commit(plan(table, renamed), settings)
+    assert (table_spec(table.refresh()).hash, waiting()) == (renamed.hash, {"finished", "other"}), (
+        "died between the two"
+    )
+    monkeypatch.setenv("REQLAKE_HOME", str(settings.home))
+    (tmp_path / "video.yaml").write_text(dump_yaml(renamed))
+    for said in ("1 labels that wait for their impression have their new name", "nothing was changed"):
+        assert main(["spec", "apply", str(tmp_path / "video.yaml")]) == 0
+        assert said in capsys.readouterr().out
+        assert waiting() == {"done", "other"}
 
 
 def test_an_empty_table_follows_too(settings: Settings) -> None:

@@ -16,10 +16,11 @@ from lakehouse.evolution import apply, plan
 from lakehouse.report import dedup_report
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec, parse_spec
+from lakehouse.tags import create_tag
 from spark_jobs import backfill, ingest, verify, views
 from tests.lakehouse.test_evolution import EVERYTHING, changed
 from tests.spark_jobs.conftest import published, rows_of
-from tests.support.datasets import SPECS, raw_log
+from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
 
 pytestmark = pytest.mark.spark
 FEED = SPECS["feed"]
@@ -136,3 +137,28 @@ def test_a_feature_that_a_backfill_brought_is_one_that_came_later(spark: Any, se
     report = ingest.run(spark, settings, spec, [write(late, "late")])
     assert (report.merged_requests, report.accepted_rows) == (1, 1)
     assert len(published(settings, spec)) == len(keys)
+
+
+def test_spark_reads_a_snapshot_of_before_with_the_columns_of_then(spark: Any, settings: Settings) -> None:
+    rows = reference_requests(raw_log(FEED, users=3), FEED)
+    table = write_request_table(settings, FEED, rows, files=1)
+    before = table.refresh().current_snapshot()
+    assert before is not None
+    create_tag(open_catalog(settings), FEED, settings, "v1")
+    evolve(settings, changed(FEED, LATER))
+    after = table.refresh().current_snapshot()
+    assert after is not None
+
+    def read(version: str) -> Any:
+        return spark.read.option("versionAsOf", version).table(f"lake.{FEED.table()}")
+
+    scores = sorted(rows["score"].to_pylist(), key=repr)
+    for version in (str(before.snapshot_id), "v1"):
+        old = read(version)
+        assert old.columns == rows.schema.names, "no column of later, and the dropped ones"
+        assert sorted((row["score"] for row in old.select("score").collect()), key=repr) == scores
+    now = read(str(after.snapshot_id))
+    assert {"device", "affinity"} <= set(now.columns)
+    assert "country" not in now.columns
+    assert sorted((row["affinity"] for row in now.select("affinity").collect()), key=repr) == scores
+    assert now.where("device IS NOT NULL").count() == 0
