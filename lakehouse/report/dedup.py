@@ -33,6 +33,7 @@ from lakehouse.upkeep.advice import Advice, advise
 from lakehouse.upkeep.health import partition_health
 
 MEMORY = 1 << 30  # bytes of decoded rows held at a time while the flat layouts are written
+DELETED = "; its bytes hold {:,} rows more that are deleted, until `reqlake compact`"
 Progress = Callable[[str], None]
 
 
@@ -145,12 +146,17 @@ def dedup_report(
             paths = rewrite(files, order(files, spec), where, parts=parts, decoded_bytes=decoded, memory=memory)
             flat[name] = _measure_local(paths, decode=False)
     fan_out, histories, users = _distributions(settings, spec)
+    gone = requests.rows - fan_out.count
+    codecs = ", ".join(requests.codecs)
     layouts = (
         _layout("raw", raw, decoded, f"{', '.join(raw.codecs)}, the files as they were given"),
         _layout("time_order", flat["time_order"], decoded, SETTINGS),
         _layout("flat_sorted", flat["flat_sorted"], decoded, SETTINGS),
         _layout(
-            "requests", requests, sum(requests.decoded.values()), f"{', '.join(requests.codecs)}, one row a request"
+            "requests",
+            dataclasses.replace(requests, rows=fan_out.count),
+            sum(requests.decoded.values()),
+            f"{codecs}, one row a request" + (DELETED.format(gone) if gone else ""),
         ),
     )
     advice = None
@@ -162,7 +168,7 @@ def dedup_report(
         dataset=spec.name,
         snapshot_id=snapshot.snapshot_id if snapshot else None,
         raw_rows=raw.rows,
-        requests=requests.rows,
+        requests=fan_out.count,
         candidates=fan_out.total,
         users=users,
         layouts=layouts,

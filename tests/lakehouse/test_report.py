@@ -26,6 +26,7 @@ from lakehouse.report.page import render
 from lakehouse.report.units import change, size
 from lakehouse.settings import Settings, load_settings
 from lakehouse.spec import DatasetSpec, parse_spec
+from tests.lakehouse.merge_on_read import delete_positions
 from tests.support.datasets import SPECS, raw_log, reference_requests, write_request_table
 
 
@@ -48,6 +49,19 @@ def made(
     settings = load_settings(home=home / "lake")
     write_request_table(settings, spec, reference_requests(raw, spec))
     return spec, dedup_report(settings, spec, [str(home / "raw")], scratch=home), home
+
+
+def test_deleted_rows_are_no_requests(settings: Settings, tmp_path: Path) -> None:
+    spec = SPECS["feed"]
+    raw = raw_log(spec, users=3)
+    write_raw(raw, tmp_path / "raw")
+    table = write_request_table(settings, spec, reference_requests(raw, spec))
+    before = dedup_report(settings, spec, [str(tmp_path / "raw")], scratch=tmp_path)
+    delete_positions(table, {next(iter(table.scan().plan_files())).file.file_path: [0]})
+    after = dedup_report(settings, spec, [str(tmp_path / "raw")], scratch=tmp_path)
+    assert after.requests == after.layout("requests").rows == before.requests - 1
+    assert "1 rows more that are deleted" in after.layout("requests").detail
+    assert after.layout("requests").file_bytes == before.layout("requests").file_bytes
 
 
 def test_bytes_are_those_of_the_files_and_of_the_arrays(made: tuple[DatasetSpec, DedupReport, Path]) -> None:
