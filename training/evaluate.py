@@ -16,6 +16,7 @@ from rich.table import Table as RichTable
 
 from feature_reader import RequestBatch
 from lakehouse.settings import Settings
+from lakehouse.tags import reading
 from training.baselines import check_columns, fit_baselines
 from training.bootstrap import Interval, draw_metrics, interval
 from training.errors import TrainingError
@@ -117,10 +118,11 @@ def evaluate(
     export = load_export(run / EXPORT)
     columns = [name for name in (item_mean, user_bias) if name]
     table = request_table(started.config.table, settings)
-    reading = {"batch_requests": BATCH, "shuffle": False}
-    before = _known(collect(started.reader(table, started.split.before_test, **reading), started.inputs, columns))
+    how = {"batch_requests": BATCH, "shuffle": False}
     predict = _predictor(export.model)
-    test = _known(collect(started.reader(table, started.split.test, **reading), started.inputs, columns, predict))
+    with reading(table, "evaluate", settings, snapshot_id=started.snapshot_id):
+        before = _known(collect(started.reader(table, started.split.before_test, **how), started.inputs, columns))
+        test = _known(collect(started.reader(table, started.split.test, **how), started.inputs, columns, predict))
     scores = {MODEL: test.score}
     scores |= {name: fitted(test) for name, fitted in fit_baselines(before, item_mean, user_bias).items()}
     results = compare({name: _scored(test, score) for name, score in scores.items()}, draws, seed)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from lakehouse.catalog import open_catalog
 from lakehouse.settings import Settings
 from tests.training.run_in_process import CONFIG
 from tests.training.test_loop import fill
 from training.baselines import BIAS, ITEM_MEAN, LOGISTIC, RATE, logistic
 from training.errors import CheckpointError, TrainingError
 from training.evaluate import MODEL, evaluate
+from training.held_out import collect
 from training.loop import train
 from training.run import open_run
 
@@ -30,8 +33,19 @@ def run(settings: Settings, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_the_model_is_tested_beside_its_baselines(settings: Settings, run: Path) -> None:
+def test_the_model_is_tested_beside_its_baselines(
+    settings: Settings, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[set[str]] = []
+
+    def watched(*given: Any, **options: Any) -> Any:
+        table = open_catalog(settings).load_table(open_run(run).config.table)
+        held.append({name.split("-")[0] for name in table.metadata.refs})
+        return collect(*given, **options)
+
+    monkeypatch.setattr("training.evaluate.collect", watched)
     found = evaluate(run, settings, item_mean="price", user_bias="score", draws=50)
+    assert held == [{"main", "reader/evaluate"}] * 2, "no expiry takes away what it reads"
     assert [r.name for r in found.results] == [MODEL, RATE, ITEM_MEAN, BIAS, LOGISTIC]
     assert found.requests == open_run(run).split.test_requests
     assert found.auc > 0.9 > max(found.baseline_auc.values())
