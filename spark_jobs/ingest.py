@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
@@ -35,14 +35,15 @@ from lakehouse.spec import DatasetSpec, load_spec
 from spark_jobs.batch import choose_batch
 from spark_jobs.conflicts import count_conflicts
 from spark_jobs.dedup import Dedup
-from spark_jobs.errors import BatchRefusedError, NothingSoundError
 from spark_jobs.guard import job
 from spark_jobs.ids import NewIds, find_new_ids
+from spark_jobs.judge import faulty, judge, sound
+from spark_jobs.labels import with_entries
+from spark_jobs.lake import Lake
 from spark_jobs.layout import order_writes
 from spark_jobs.merge import Known, find_known
-from spark_jobs.narrow import WINNER
 from spark_jobs.overtaken import until_published
-from spark_jobs.pending import Pending, find_pending
+from spark_jobs.pending import find_pending
 from spark_jobs.publish import (
     added,
     append_batch,
@@ -57,13 +58,14 @@ from spark_jobs.publish import (
 )
 from spark_jobs.quarantine import Condemned, ensure_quarantine, write_quarantine
 from spark_jobs.raw import RawLog
+from spark_jobs.reingest import Change
 from spark_jobs.report import IngestReport, Progress, Steps
 from spark_jobs.session import build_session
 from spark_jobs.settle import settle
-from spark_jobs.sources import Source, TableRange, source_of
+from spark_jobs.sources import OnChange, Source, TableRange, source_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 
 def run(
@@ -92,28 +94,6 @@ def run(
         return replace(report, waiting_files=source.waiting)
 
 
-@dataclass
-class Lake:
-    """What every step of one ingest works with."""
-
-    spark: SparkSession
-    settings: Settings
-    spec: DatasetSpec
-    steps: Steps
-
-    def __post_init__(self) -> None:
-        self.catalog = open_catalog(self.settings)
-
-    def in_spark(self, name: str) -> str:
-        """A table's name with its catalog."""
-        return f"{self.settings.catalog.in_spark}.{name}"
-
-    @property
-    def requests(self) -> str:
-        """The request table's name in Spark."""
-        return self.in_spark(self.spec.table("requests"))
-
-
 def _ingest(lake: Lake, source: Source, batch_id: str | None) -> IngestReport:
     spark, settings, spec, steps = lake.spark, lake.settings, lake.spec, lake.steps
     with steps.step("prepare", "Opening the table"):
@@ -126,7 +106,8 @@ def _ingest(lake: Lake, source: Source, batch_id: str | None) -> IngestReport:
         ledger.recover(table)
         published = ledger.batches()
         batch = choose_batch(source.units(published, batch_id), published, batch_id)
-    if not sum(file.rows for file in batch.files):
+    change = source.change(batch.files)
+    if change is None and not sum(file.rows for file in batch.files):
         return IngestReport(batch.id, skipped=True, known_files=batch.known_paths, seconds=steps.seconds)
     log = source.open(batch.files)
 
@@ -136,7 +117,7 @@ def _ingest(lake: Lake, source: Source, batch_id: str | None) -> IngestReport:
                 quarantine = lake.in_spark(ensure_quarantine(lake.catalog, spec, settings))
                 write_quarantine(log, condemned, quarantine, batch.id, known)
 
-    report = bring_in(lake, table, base, Incoming(batch.id, batch.members, log, hold))
+    report = bring_in(lake, table, base, Incoming(batch.id, batch.members, log, hold, change=change))
     return replace(report, known_files=batch.known_paths)
 
 
@@ -146,6 +127,7 @@ class Incoming:
 
     `hold` is called once before the others are published, and again where all is done anew. `even_empty`: where every
     row is condemned and their requests are known, it is published all the same, so that its name is known from then on.
+    With a `change` its rows take the place of all that the table has of their requests (spark_jobs/reingest.py).
     """
 
     batch_id: str
@@ -153,24 +135,30 @@ class Incoming:
     log: RawLog
     hold: Callable[[Condemned, Known | None], None]
     even_empty: bool = True
+    change: Change | None = None
 
 
 def bring_in(lake: Lake, table: Table, base: Snapshot | None, batch: Incoming) -> IngestReport:
     """One batch from its raw log into the table, on what `base` left. Raises as `run` does."""
     spark, settings, spec, steps = lake.spark, lake.settings, lake.spec, lake.steps
     log = batch.log
-    known = find_stored(lake, log, base)
+    change, labels = batch.change, None
+    known = find_stored(lake, log.typed if change is None else change.keys, base)
+    if change is not None:
+        known, labels = change.released(spec, known)
     with steps.step("narrow", f"Grouping {log.rows:,} rows into requests"):
         # Under `split` a late row's variant is told by its fingerprint, so it is taken even where nobody asks for it.
         check = settings.ingest.check_conflicts or (known is not None and spec.conflict == "split")
-        dedup = settle(Dedup.start(spec, log, check_conflicts=check, known=known))
+        dedup = Dedup.start(spec, log, check_conflicts=check, known=known)
+        dedup = settle(dedup) if change is None else dedup
         known = dedup.known
     branch = name_branch(batch.batch_id)
     with branch_of(spark, lake.requests, branch, base):
         refuse_beside(lake.catalog, spec, settings, "ingest")
         check_spec(table.refresh(), spec)
         ids, pending = _find_ids(lake, log), find_pending(spark, lake.catalog, spec, settings, dedup.groups)
-        dedup, condemned, head = _write(lake, dedup, table, batch, branch, pending=pending)
+        told = (labels, None if pending is None else pending.entries)
+        dedup, condemned, head = _write(lake, dedup, table, batch, branch, told=told)
         warnings: tuple[str, ...] = ()
         if dedup.books.requests:
             with steps.step("audit", "Validating before anything is published"):
@@ -192,6 +180,7 @@ def bring_in(lake: Lake, table: Table, base: Snapshot | None, batch: Incoming) -
         with steps.step("labels", "Taking out labels that had waited for their impression"):
             pending.take_out(dedup.groups)
     dedup.groups.unpersist()
+    stored = 0 if known is None else known.rows
     if known is not None:
         known.release()
     return IngestReport(
@@ -200,8 +189,9 @@ def bring_in(lake: Lake, table: Table, base: Snapshot | None, batch: Incoming) -
         accepted_rows=dedup.books.accepted,
         duplicate_rows=dedup.books.duplicates,
         conflict_rows=dedup.books.conflicting,
-        requests=dedup.books.requests - (known.rows if known else 0),
-        merged_requests=known.rows if known else 0,
+        requests=dedup.books.requests - (stored if change is None else 0),
+        merged_requests=stored if change is None else 0,
+        replaced_requests=0 if change is None else stored,
         quarantined=condemned.counts,
         conflicts_by_column=by_column,
         snapshot_id=head.snapshot_id,
@@ -218,36 +208,39 @@ def _find_ids(lake: Lake, log: RawLog) -> NewIds | None:
         return find_new_ids(lake.spark, lake.catalog, lake.spec, lake.settings, log.thin or log.typed)
 
 
-def find_stored(lake: Lake, log: RawLog, base: Snapshot | None) -> Known | None:
-    """Requests of the batch that the table holds."""
+def find_stored(lake: Lake, rows: DataFrame, base: Snapshot | None) -> Known | None:
+    """Requests that the table holds, of rows with user_id, request_id and request_ts."""
     if base is None:
         return None
     with lake.steps.step("known", "Looking for requests that the table holds already"):
-        keys = log.typed.select("user_id", "request_id", "request_ts")
+        keys = rows.select("user_id", "request_id", "request_ts")
         return find_known(lake.spark, lake.spec, keys, lake.requests, base.snapshot_id)
 
 
 def _write(
-    lake: Lake, dedup: Dedup, table: Table, batch: Incoming, branch: str, *, pending: Pending | None
+    lake: Lake, dedup: Dedup, table: Table, batch: Incoming, branch: str, *, told: tuple[DataFrame | None, ...]
 ) -> tuple[Dedup, Condemned, Snapshot]:
-    """Write the sound requests to the branch; what was left of the batch, what is condemned, the branch's snapshot."""
+    """Write the sound requests, with labels that entries `told`, to the branch.
+
+    What was left of the batch, what is condemned, the branch's snapshot.
+    """
     steps, target, members = lake.steps, f"{lake.requests}.branch_{branch}", members_json(batch.members)
     with steps.step("judge", "Judging the rows that cannot stay"):
-        condemned = _judge(dedup, lake.settings, even_empty=batch.even_empty)
+        condemned = judge(dedup, lake.settings, even_empty=batch.even_empty)
     if dedup.known is not None and dedup.known.rows:
         with steps.step("delete", f"Taking out {dedup.known.rows:,} requests to write them anew"):
             _take_out(lake, dedup.known, table, branch)
     says = f"Writing {dedup.books.requests:,} requests"
     while True:
         with steps.step("write", says):
-            requests = dedup.complete() if pending is None else pending.applied(dedup.complete())
-            append_batch(_sound(requests), target, batch.batch_id, members)
+            requests = with_entries(lake.spec, dedup.complete(), *told)
+            append_batch(sound(requests), target, batch.batch_id, members)
             head = head_of(table, branch)
         if added(head) == dedup.books.requests:
             return dedup, condemned, head
         with steps.step("redo", "Leaving out requests whose values break a rule"):
             dedup, changed = dedup.without(faulty(requests))
-            condemned = _judge(dedup, lake.settings, even_empty=batch.even_empty)
+            condemned = judge(dedup, lake.settings, even_empty=batch.even_empty)
             if not changed:
                 return dedup, condemned, head
             reset_branch(lake.spark, lake.requests, branch, head)
@@ -262,47 +255,6 @@ def _take_out(lake: Lake, known: Known, table: Table, branch: str) -> None:
     require_taken_out(lake.requests, head_of(table, branch), known.rows)
 
 
-def _judge(dedup: Dedup, settings: Settings, *, even_empty: bool) -> Condemned:
-    """The condemned rows. Raises BatchRefusedError where the bad ones are too large a share, or nothing is left."""
-    condemned, books = dedup.condemned(), dedup.books
-    share, ceiling = condemned.bad / dedup.log.rows, settings.ingest.max_bad_share
-    sound = books.requests or (dedup.known is not None and (even_empty or books.duplicates))
-    if share > ceiling or not sound:
-        counts = ", ".join(f"{reason} {count:,}" for reason, count in condemned.counts.items())
-        examples: dict[str, Row] = {}
-        for row in condemned.rows.limit(200).collect():
-            examples.setdefault(f"{row['reason']} ({row['detail']})" if row["detail"] else row["reason"], row)
-        shown = ", ".join(f"{why} at {_place(dedup, row)}" for why, row in list(examples.items())[:5])
-        told = (
-            f"{condemned.bad:,} of {dedup.log.rows:,} raw rows ({share:.1%}) would go to quarantine, the ceiling is "
-            f"{ceiling:.1%}: nothing was published. Reasons: {counts}. Examples: {shown}. Mend the log or the spec, or "
-            f"raise REQLAKE_INGEST__MAX_BAD_SHARE"
-        )
-        raise BatchRefusedError(told) if books.requests else NothingSoundError(told, condemned)
-    return condemned
-
-
-def _place(dedup: Dedup, row: Row) -> str:
-    """Where a condemned row lies and whose it is, for people."""
-    from pyspark.sql import functions as F
-
-    keys = dedup.spec.keys
-    lies = (F.xxhash64("_file") == row["file"]) & (F.col("_row") == row["row"])
-    found = dedup.log.typed.where(lies).select("user_id", "request_id", "_file").collect()[0]
-    user = "***" if keys.user_id.sensitive else found["user_id"]
-    request = "***" if keys.request_id.sensitive else found["request_id"]
-    return f"{found['_file'].rsplit('/', 1)[-1]} row {row['row']} (user {user}, request {request})"
-
-
-def _sound(requests: DataFrame) -> DataFrame:
-    return requests.where("_fault IS NULL").drop("_fault", *WINNER)
-
-
-def faulty(requests: DataFrame) -> DataFrame:
-    """The winners' places and `_fault` of requests whose values break a rule."""
-    return requests.where("_fault IS NOT NULL").select(*WINNER, "_fault").persist()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """`spark-submit spark_jobs/ingest.py --spec SPEC RAW…`, or `python -m spark_jobs.ingest`."""
     parser = argparse.ArgumentParser(prog="spark_jobs.ingest", description="Ingest a raw impression log.")
@@ -311,11 +263,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", help="an Iceberg table of the catalog in place of files")
     parser.add_argument("--from-snapshot", type=int, help="go on after this snapshot of the table; 0: the whole table")
     parser.add_argument("--to-snapshot", type=int, help="stop at this snapshot of the table")
+    parser.add_argument(
+        "--on-change", choices=get_args(OnChange), default="refuse", help="what to do where a range changed rows"
+    )
     parser.add_argument("raw", nargs="*", help="Parquet, ORC or Avro files, folders, globs")
     given = parser.parse_args(arguments)
     if bool(given.raw) == (given.table is not None):
         parser.error("give either raw files or --table")
-    raw = given.raw or TableRange(given.table, given.from_snapshot, given.to_snapshot)
+    raw = given.raw or TableRange(given.table, given.from_snapshot, given.to_snapshot, given.on_change)
     try:
         settings = load_settings()
         spec = load_spec(given.spec)

@@ -29,10 +29,10 @@ from lakehouse.spec import DatasetSpec
 from spark_jobs.batch import Batch, choose_batch
 from spark_jobs.errors import BatchRefusedError
 from spark_jobs.guard import job
-from spark_jobs.ingest import Lake
 from spark_jobs.label_log import entries_of, judged, label_log
 from spark_jobs.label_requests import Met, find_labelled
 from spark_jobs.labels import KEY, label_columns
+from spark_jobs.lake import Lake
 from spark_jobs.layout import order_writes
 from spark_jobs.merge import delete_requests
 from spark_jobs.overtaken import until_published

@@ -93,6 +93,14 @@ def with_labels(spec: DatasetSpec, rows: DataFrame, late: DataFrame) -> DataFram
     return told.select(*kept, *labels, F.when(nothing, 0).otherwise(updates).alias("_updates"))
 
 
+def with_entries(spec: DatasetSpec, requests: DataFrame, *told: DataFrame | None) -> DataFrame:
+    """Request rows with what entries tell of them; None tells nothing."""
+    for entries in told:
+        if entries is not None:
+            requests = with_labels(spec, requests, by_request(spec, entries)).drop("_updates")
+    return requests
+
+
 def _own(name: str) -> Column:
     """What the row itself tells of each candidate."""
     from pyspark.sql import functions as F

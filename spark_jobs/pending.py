@@ -21,7 +21,7 @@ from lakehouse.lease import maintenance_lease
 from lakehouse.pending import SCHEMA, ensure_pending
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
-from spark_jobs.labels import KEY, applies, by_request, impression_key, with_labels
+from spark_jobs.labels import KEY, applies, impression_key
 from spark_jobs.quarantine import JSON, ensure_quarantine
 from spark_jobs.raw import RawLog
 from spark_jobs.scan import FILE, ROW
@@ -42,10 +42,6 @@ class Pending:
     spec: DatasetSpec
     table: str
     entries: DataFrame
-
-    def applied(self, requests: DataFrame) -> DataFrame:
-        """Request rows with the labels that were waiting for them."""
-        return with_labels(self.spec, requests, by_request(self.spec, self.entries)).drop("_updates")
 
     def take_out(self, groups: DataFrame) -> bool:
         """Delete the entries whose impression is now among `groups`; whether that could be done.

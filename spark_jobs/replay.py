@@ -26,7 +26,9 @@ from spark_jobs.dedup import Dedup
 from spark_jobs.errors import NothingSoundError
 from spark_jobs.guard import job
 from spark_jobs.held import INEXACT, Held, open_held, select_held
-from spark_jobs.ingest import Incoming, Lake, bring_in, faulty, find_stored
+from spark_jobs.ingest import Incoming, bring_in, find_stored
+from spark_jobs.judge import faulty
+from spark_jobs.lake import Lake
 from spark_jobs.layout import order_writes
 from spark_jobs.merge import Known
 from spark_jobs.overtaken import until_published
@@ -213,7 +215,7 @@ def _settle(spark: SparkSession, held_in: str, published: set[str]) -> tuple[str
 
 def _judge_only(lake: Lake, table: Table, held: Held, name: str) -> IngestReport:
     """What a replay would do with the rows, with nothing written."""
-    known = find_stored(lake, held.log, table.refresh().current_snapshot())
+    known = find_stored(lake, held.log.typed, table.refresh().current_snapshot())
     with lake.steps.step("judge", f"Judging {held.log.rows:,} rows"):
         dedup = Dedup.start(lake.spec, held.log, check_conflicts=True, known=known)
         changed = True

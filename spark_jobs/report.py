@@ -16,6 +16,7 @@ class IngestReport:
 
     `requests` are new rows of the table, `merged_requests` rows written anew because late impressions came. A late row
     that takes a stored one's place sends that one to quarantine, so the sum holds over batches as it does in one.
+    `replaced_requests` are rows that a changed source took out; `requests` are then those in their place.
 
     `conflict_rows` are accepted rows whose request features differ from the row that ranks first in their request,
     `conflicts_by_column` on which features. `seconds` by step. `skipped`: the batch was in the table already.
@@ -29,6 +30,7 @@ class IngestReport:
     conflict_rows: int = 0
     requests: int = 0
     merged_requests: int = 0
+    replaced_requests: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
     conflicts_by_column: dict[str, int] = field(default_factory=dict)
     snapshot_id: int | None = None

@@ -1,7 +1,8 @@
-"""Which snapshots of an Iceberg table a batch takes: what was appended since the last, and nothing else.
+"""Which snapshots of an Iceberg table a batch takes: those since the last.
 
 A snapshot that rewrote files (compaction) changed no row and is passed over. One that deleted or overwrote rows cannot
-be followed: a request table has no row for what is gone, and of a changed row only its ranks could tell the newer.
+be followed row by row: a request table has no row for what is gone, and of a changed row only its ranks could tell the
+newer. Such a range is refused, or its requests are made anew (spark_jobs/reingest.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.snapshots import Operation, Snapshot
 
 from spark_jobs.errors import BatchRefusedError
 
@@ -30,11 +31,19 @@ class Span:
         return f"{self.uuid}:{self.after or 0}:{self.to}"
 
 
-def spans(table: Table, after: int | None, to: int | None, members: set[str], given: set[str] | None) -> list[Span]:
+def spans(
+    table: Table,
+    after: int | None,
+    to: int | None,
+    members: set[str],
+    given: set[str] | None,
+    *,
+    changes: bool = False,
+) -> list[Span]:
     """What to take, one span; none for a table without a snapshot. The last that was taken, where nothing is new.
 
     `members` are the ledger's, `given` those of the batch whose name was given, where it is published: asked for
-    again without a range, it is its own. Raises BatchRefusedError.
+    again without a range, it is its own. `changes`: a span may hold more than appends. Raises BatchRefusedError.
     """
     name, uuid = ".".join(table.name()), str(table.metadata.table_uuid)
     done = parsed(members, uuid)
@@ -69,7 +78,10 @@ def spans(table: Table, after: int | None, to: int | None, members: set[str], gi
     between = chain[: chain.index(after)]
     if not between:
         return [last] if last is not None else []
-    return _new(table, Span(uuid, after, to), between, chain, done)
+    wanted = _new(table, Span(uuid, after, to), between, chain, done)
+    if not changes and not set(wanted) <= set(done):
+        _refuse_changes(table, between)
+    return wanted
 
 
 def _new(table: Table, wanted: Span, between: list[int], chain: list[int], done: list[Span]) -> list[Span]:
@@ -84,18 +96,47 @@ def _new(table: Table, wanted: Span, between: list[int], chain: list[int], done:
             f"{len(seen)} of the {len(between)} snapshots of {name} after {wanted.after} up to {wanted.to} were "
             f"ingested before: give --from-snapshot {newest}, or leave it out"
         )
+    return [wanted]
+
+
+def _refuse_changes(table: Table, between: list[int]) -> None:
+    """Raises BatchRefusedError for the newest snapshot that is no append."""
     for snapshot_id in between:
         snapshot = table.snapshot_by_id(snapshot_id)
-        operation = snapshot.summary.operation if snapshot and snapshot.summary else None
+        operation = _operation(snapshot)
         if operation not in HARMLESS:
             says = operation.value if operation else "operation without a name"
             raise BatchRefusedError(
-                f"snapshot {snapshot_id} of {name} is a{'n' if says[0] in 'aeio' else ''} {says}, and a range may hold "
-                f"appends alone: rows that it changed or removed cannot be followed. Ingest up to the one before it "
+                f"snapshot {snapshot_id} of {'.'.join(table.name())} is a{'n' if says[0] in 'aeio' else ''} {says}, "
+                f"and a range may hold appends alone: rows that it changed or removed cannot be followed. Take the "
+                f"requests that it touched anew (--on-change reingest); or ingest up to the one before it "
                 f"(--to-snapshot), erase or backfill what it changed, and go on after it (--from-snapshot "
                 f"{snapshot_id})"
             )
-    return [wanted]
+
+
+def writers(table: Table, span: Span) -> list[Snapshot]:
+    """The snapshots of a span that brought, changed or removed rows; none for a whole table."""
+    if span.after is None:
+        return []
+    chain = _ancestors(table, span.to)
+    found = [table.snapshot_by_id(snapshot_id) for snapshot_id in _covered(span, chain)]
+    return [s for s in found if s is not None and _operation(s) != Operation.REPLACE]
+
+
+def changed(table: Table, span: Span) -> bool:
+    """Whether a span holds more than appends."""
+    return any(_operation(snapshot) not in HARMLESS for snapshot in writers(table, span))
+
+
+def newest(table: Table, found: list[Span]) -> Span:
+    """The span that ends last, of those whose end has not expired."""
+    ends = {snapshot.snapshot_id: snapshot.timestamp_ms for snapshot in table.metadata.snapshots}
+    return max(found, key=lambda span: ends.get(span.to, 0))
+
+
+def _operation(snapshot: Snapshot | None) -> Operation | None:
+    return snapshot.summary.operation if snapshot and snapshot.summary else None
 
 
 def _covered(span: Span, chain: list[int]) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from lakehouse.catalog import load_table, open_catalog
 from lakehouse.errors import RawDataError
@@ -17,12 +17,15 @@ from lakehouse.spec import DatasetSpec
 from spark_jobs.direct import arrow
 from spark_jobs.files import RawFile, find_files, find_ready
 from spark_jobs.raw import RawLog, log_of, open_raw
+from spark_jobs.reingest import Change, change_of, touched_where
 from spark_jobs.scan import FILE, ROW
-from spark_jobs.snapshots import Span, parsed, spans
+from spark_jobs.snapshots import Span, changed, newest, parsed, spans
 
 if TYPE_CHECKING:
+    from pyiceberg.table import Table
     from pyspark.sql import DataFrame, SparkSession
 
+OnChange = Literal["refuse", "reingest"]
 Published = Mapping[str, set[str]]
 """Members by batch id."""
 
@@ -67,17 +70,23 @@ class Source(Protocol):
         """The raw log of some of the units."""
         ...
 
+    def change(self, units: Iterable[Unit]) -> Change | None:
+        """What they changed of what earlier ones brought; None where they only add."""
+        ...
+
 
 @dataclass(frozen=True)
 class TableRange:
     """Snapshots of an Iceberg table in the catalog: those after `after` (0: the whole table) up to `to`.
 
     Without `after` those since the last that were ingested, at first the whole table; without `to` up to the current.
+    `on_change`: whether a range that holds more than appends is refused, or the requests that it touched are made anew.
     """
 
     table: str
     after: int | None = None
     to: int | None = None
+    on_change: OnChange = "refuse"
 
 
 def source_of(
@@ -128,6 +137,10 @@ class Files:
         files = [file for file in self.found if file.path in chosen]
         return open_raw(self.spark, self.spec, files, self.settings.s3)
 
+    def change(self, units: Iterable[Unit]) -> Change | None:  # noqa: ARG002 - a file only adds
+        """None."""
+        return None
+
 
 @dataclass(frozen=True)
 class Snapshots:
@@ -142,41 +155,89 @@ class Snapshots:
     def units(self, published: Published, given: str | None) -> Sequence[Unit]:
         """One unit: the range, counted; one that the ledger has where there is nothing new.
 
-        Raises BatchRefusedError for a range that holds more than appends, or has partly been ingested.
+        Raises BatchRefusedError for a range that holds more than appends, unless `on_change` is `reingest`, and for one
+        that has partly been ingested; RawDataError for a changed one whose requests are made of pauses (`gap`).
         """
-        table = load_table(open_catalog(self.settings), self.range.table, self.settings)
+        table = self._table()
         members = set().union(*published.values())
-        found = spans(table, self.range.after, self.range.to, members, published.get(given or ""))
-        return [RangeUnit(self.range.table, span, self._count(span, members)) for span in found]
+        follow = self.range.on_change == "reingest"
+        found = spans(table, self.range.after, self.range.to, members, published.get(given or ""), changes=follow)
+        return [self._unit(table, span, known=span.member in members) for span in found]
 
     def ingested(self, published: Published) -> Sequence[Unit]:
         """The table's ranges that the ledger holds, counted. Raises RawDataError where there are none."""
-        table = load_table(open_catalog(self.settings), self.range.table, self.settings)
+        table = self._table()
         found = parsed(set().union(*published.values()), str(table.metadata.table_uuid))
         if not found:
             raise RawDataError(f"nothing of {self.range.table} was ingested: run `reqlake ingest --table` first")
-        return [RangeUnit(self.range.table, span, self._frame(span).count()) for span in found]
+        alone = not any(changed(table, span) for span in found)
+        return [RangeUnit(self.range.table, span, self._frame(span).count() if alone else 0) for span in found]
 
     def open(self, units: Iterable[Unit]) -> RawLog:
-        """The raw log of ranges, whose rows are of the columns that the table has now. Raises RawDataError."""
+        """The raw log of ranges, whose rows are of the columns that the table has now. Raises RawDataError.
+
+        Where one of several changed rows, what they all come to is the table as of the last.
+        """
         mine = [unit for unit in units if isinstance(unit, RangeUnit)]
-        frame = self._frame(mine[0].span)
-        schema = arrow(frame.schema)
-        raw = frame.select("*", FILE, "_pos")
-        for unit in mine[1:]:
-            raw = raw.unionByName(self._frame(unit.span).select("*", FILE, "_pos"), allowMissingColumns=True)
-        like = [RawFile(unit.path, 0, unit.member, unit.rows, schema) for unit in mine]
+        change = self.change(mine)
+        if change is not None:
+            return change.log
+        table, found = self._table(), [unit.span for unit in mine]
+        if any(changed(table, span) for span in found):
+            last = newest(table, found)
+            whole = self._at(last.to)
+            return self._log([RangeUnit(self.range.table, last, whole.count())], [whole])
+        return self._log(mine, [self._frame(span) for span in found])
+
+    def change(self, units: Iterable[Unit]) -> Change | None:
+        """What a range that holds more than appends changed."""
+        return next((unit.change for unit in units if isinstance(unit, RangeUnit) and unit.change is not None), None)
+
+    def _table(self) -> Table:
+        return load_table(open_catalog(self.settings), self.range.table, self.settings)
+
+    def _unit(self, table: Table, span: Span, *, known: bool) -> RangeUnit:
+        if known:
+            return RangeUnit(self.range.table, span, 0)
+        if not changed(table, span):
+            return RangeUnit(self.range.table, span, self._frame(span).count())
+        change = self._change(table, span)
+        return RangeUnit(self.range.table, span, change.log.rows, change)
+
+    def _change(self, table: Table, span: Span) -> Change:
+        """What a range with more than appends comes to. Raises RawDataError."""
+        if self.spec.keys.request_id.gap is not None:
+            raise RawDataError(
+                f"{self.spec.name}: a request_id by gap is made of a user's whole run of impressions, so that what a "
+                f"change of {self.range.table} touches cannot be told: give requests an id, or ingest the table anew"
+            )
+        where = touched_where(table, span, self.settings.catalog.in_spark)
+        unit, ends = RangeUnit(self.range.table, span, 0), [self._at(end) for end in (span.after or 0, span.to)]
+        before, after = (self._log([unit], [end.where(where)]) for end in ends)
+        return change_of(self.spec, before, after, self._log([unit], ends[1:]))
+
+    def _log(self, units: Sequence[RangeUnit], frames: Sequence[DataFrame]) -> RawLog:
+        """The raw log of frames, one a unit."""
+        raw, schema = frames[0].select("*", FILE, "_pos"), arrow(frames[0].schema)
+        like = [RawFile(unit.path, 0, unit.member, unit.rows, schema) for unit in units]
+        for frame in frames[1:]:
+            raw = raw.unionByName(frame.select("*", FILE, "_pos"), allowMissingColumns=True)
         return log_of(self.spec, like, raw.withColumnRenamed("_pos", ROW))
 
-    def _count(self, span: Span, known: set[str]) -> int:
-        return 0 if span.member in known else self._frame(span).count()
-
     def _frame(self, span: Span) -> DataFrame:
-        name = f"{self.settings.catalog.in_spark}.{self.range.table}"
+        """The rows that a span of appends brought."""
         if span.after is None:
-            return self.spark.read.option("versionAsOf", str(span.to)).table(name)
+            return self._at(span.to)
         reader = self.spark.read.option("start-snapshot-id", str(span.after))
-        return reader.option("end-snapshot-id", str(span.to)).table(name)
+        return reader.option("end-snapshot-id", str(span.to)).table(self._name)
+
+    def _at(self, snapshot_id: int) -> DataFrame:
+        """All rows as of a snapshot."""
+        return self.spark.read.option("versionAsOf", str(snapshot_id)).table(self._name)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.settings.catalog.in_spark}.{self.range.table}"
 
 
 @dataclass(frozen=True)
@@ -186,6 +247,7 @@ class RangeUnit:
     table: str
     span: Span
     rows: int
+    change: Change | None = field(default=None, compare=False)
 
     @property
     def member(self) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
 from reqlake.cli.terminal import err, out
 
 if TYPE_CHECKING:
-    from spark_jobs.sources import TableRange
+    from spark_jobs.sources import OnChange, TableRange
 
 
 def ingest(
@@ -21,6 +21,7 @@ def ingest(
     table: str | None = None,
     from_snapshot: int | None = None,
     to_snapshot: int | None = None,
+    on_change: Literal["refuse", "reingest"] = "refuse",
     batch_id: str | None = None,
     labels: bool = False,
     stream: bool = False,
@@ -37,6 +38,8 @@ def ingest(
         table: An Iceberg table of the catalog instead, as NAMESPACE.NAME: what was appended to it since the last time.
         from_snapshot: Go on after this snapshot of the table; 0 reads the whole table.
         to_snapshot: Stop at this snapshot of the table; else at the current one.
+        on_change: What to do where snapshots of the table deleted or overwrote rows: refuse the range, or take the
+            requests that they touched out and bring their present rows in (reingest).
         batch_id: Name of the batch; else a hash of its files, so that a file is never ingested twice.
         labels: The files hold labels of impressions, not impressions: those that are known get them in place, the
             others when they come.
@@ -56,7 +59,7 @@ def ingest(
     if labels:
         _ingest_labels(spec, raw, batch_id, alone=not (table or stream))
         return
-    source = source_of(raw, table, from_snapshot, to_snapshot)
+    source = source_of(raw, table, from_snapshot, to_snapshot, on_change)
     if stream and any(given is not None for given in (batch_id, from_snapshot, to_snapshot)):
         raise RawDataError("--batch-id, --from-snapshot and --to-snapshot are of one batch: a stream goes on by itself")
     if once and not stream:
@@ -104,7 +107,11 @@ def _ingest_labels(spec: Path, files: tuple[str, ...], batch_id: str | None, *, 
 
 
 def source_of(
-    raw: tuple[str, ...], table: str | None, from_snapshot: int | None, to_snapshot: int | None
+    raw: tuple[str, ...],
+    table: str | None,
+    from_snapshot: int | None = None,
+    to_snapshot: int | None = None,
+    on_change: OnChange = "refuse",
 ) -> list[str] | TableRange:
     """What was asked for. Raises RawDataError for neither files nor a table, or both."""
     from lakehouse.errors import RawDataError
@@ -113,7 +120,7 @@ def source_of(
     if bool(raw) == (table is not None):
         raise RawDataError("give either the raw log's files, folders or patterns, or --table NAMESPACE.NAME")
     if table is not None:
-        return TableRange(table, from_snapshot, to_snapshot)
-    if from_snapshot is not None or to_snapshot is not None:
-        raise RawDataError("--from-snapshot and --to-snapshot are snapshots of a --table")
+        return TableRange(table, from_snapshot, to_snapshot, on_change)
+    if from_snapshot is not None or to_snapshot is not None or on_change != "refuse":
+        raise RawDataError("--from-snapshot and --to-snapshot are snapshots of a --table, which --on-change is about")
     return list(raw)

@@ -23,7 +23,7 @@ def data(dataset: Positional[str], raw: Positional[tuple[str, ...]] = (), /, *, 
     from spark_jobs import verify
     from spark_jobs.session import build_session
 
-    source = source_of(raw, table, None, None)
+    source = source_of(raw, table)
     settings = load_settings()
     spec = spec_of(dataset, settings)
     with live_steps(err()) as step:

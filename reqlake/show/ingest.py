@@ -66,6 +66,8 @@ def show_ingest(console: Console, report: IngestReport, spec: DatasetSpec) -> No
     )
     if report.merged_requests:
         table.add_row(f"{report.merged_requests:,}", "known requests written anew with their late impressions")
+    if report.replaced_requests:
+        table.add_row(f"{report.replaced_requests:,}", "requests that the source changed were taken out for them")
     console.print(table)
     for warning in report.warnings:
         console.print(f"unlike the last batches: {warning}", style="yellow")

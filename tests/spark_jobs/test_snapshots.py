@@ -10,7 +10,7 @@ from pyiceberg.table import Table
 from lakehouse.catalog import ensure_namespace, open_catalog
 from lakehouse.settings import Settings
 from spark_jobs.errors import BatchRefusedError
-from spark_jobs.snapshots import Span, spans
+from spark_jobs.snapshots import Span, changed, newest, spans
 
 ROWS = pa.table({"id": [1, 2, 3]})
 
@@ -24,10 +24,10 @@ def table(settings: Settings) -> Table:
 
 def appended(table: Table) -> int:
     table.append(ROWS)
-    return newest(table)
+    return head(table)
 
 
-def newest(table: Table) -> int:
+def head(table: Table) -> int:
     snapshot = table.refresh().current_snapshot()
     assert snapshot is not None
     return snapshot.snapshot_id
@@ -57,7 +57,7 @@ def test_a_table_is_taken_whole_and_then_from_the_last_range_on(table: Table) ->
 def test_what_is_no_append_is_refused_by_name(table: Table) -> None:
     first = Span(str(table.metadata.table_uuid), None, appended(table))
     table.delete(EqualTo("id", 2))
-    deleted, last = newest(table), appended(table)
+    deleted, last = head(table), appended(table)
     for after in (None, first.to):
         with pytest.raises(
             BatchRefusedError,
@@ -65,6 +65,10 @@ def test_what_is_no_append_is_refused_by_name(table: Table) -> None:
         ):
             spans(table, after, None, {first.member}, None)
     assert spans(table, deleted, None, {first.member}, None) == [Span(first.uuid, deleted, last)]
+    whole = Span(first.uuid, first.to, last)
+    assert spans(table, None, None, {first.member}, None, changes=True) == [whole], "unless it is asked for"
+    assert (changed(table, whole), changed(table, first)) == (True, False)
+    assert newest(table, [whole, first]) == whole
 
 
 def test_ranges_that_cannot_be_told_are_refused(table: Table) -> None:
