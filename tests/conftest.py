@@ -6,9 +6,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from lakehouse.settings import Settings, load_settings
+
+# Its defaults bet on an idle machine: 200 ms an example.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 # What shares servers or the small demo stays on one worker. The longest begin first, so that none is alone at the end.
 TOGETHER = (("tests/docs/", "tests/reqlake/demo/"), ("tests/stack/",))
