@@ -10,43 +10,40 @@ from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from feature_reader.batch import Position, RequestBatch
-from feature_reader.cache import DiskCache, KeptEntries
+from feature_reader.cache import DiskCache
+from feature_reader.course import Course, Tail
 from feature_reader.damage import Damage
 from feature_reader.errors import ReaderError, StateError
 from feature_reader.flat import FlatReader, FlatSource
-from feature_reader.memory import batch_bytes, divide, widest_window
 from feature_reader.notebook import masked, reader_html
 from feature_reader.options import batch_unit, check_positive, check_share, check_tail, check_users
-from feature_reader.order import Order
 from feature_reader.pipeline import Pipeline
-from feature_reader.plan import Plan, ReadUnit
 from feature_reader.predicates import Predicate, SkipRequests, skipped
-from feature_reader.schedule import Share, Steps, shares, sized_bounds, step_bounds
+from feature_reader.schedule import Share, shares
 from feature_reader.slices import sliced
-from feature_reader.sources import PinnedSource, Source, open_sources, plan_sources
+from feature_reader.sources import Source, open_sources
 from feature_reader.state import ReaderState
 from feature_reader.stats import ReaderStats
 from feature_reader.storage import Credentials
-from feature_reader.units import UnitReader, source_of
+from feature_reader.units import UnitReader
 from lakehouse.catalog import open_catalog
 from lakehouse.schema import open_request_table
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec
 
-Tail = Literal["pad", "drop", "wrap"]
 LEFT_OUT = ("predicate", "skip_requests", "min_users_per_batch")
 BEFORE_PLANNING = ("table_uuid", "snapshot_id", "schema_id", "row_filter", "window", "shuffle", "seed", *LEFT_OUT)
 log = logging.getLogger(__name__)
 
 
-class Reader:
+class Reader(Course):
     """Batches of one snapshot of a request table, or of one of each of several.
 
     `for batch in reader` goes through the rest of the epoch that the reader stands in; at its end the reader stands at
@@ -111,28 +108,25 @@ class Reader:
         skip_bad_requests: int = 0,
     ) -> None:
         check_positive(world_size=world_size, threads=threads, memory_bytes=memory_bytes)
-        self.batch_by, self.batch_size = batch_unit(
-            requests=batch_requests, candidates=batch_candidates, tokens=batch_tokens
-        )
+        batch_by, batch_size = batch_unit(requests=batch_requests, candidates=batch_candidates, tokens=batch_tokens)
         check_share(rank, world_size)
         if window is not None:
             check_positive(window=window)
-        check_tail(tail, self.batch_by)
-        check_users(min_users_per_batch, self.batch_by, self.batch_size, shuffle=shuffle)
+        check_tail(tail, batch_by)
+        check_users(min_users_per_batch, batch_by, batch_size, shuffle=shuffle)
         if skip_bad_requests < 0:
             raise ReaderError(f"skip_bad_requests={skip_bad_requests}: give how many may be left out, 0 for none")
         self.predicate = predicate
         self.skip_requests = skipped(skip_requests)
-        self.min_users_per_batch = min_users_per_batch
         self.damage = Damage(skip_bad_requests)
-        self.sources = open_sources(
+        sources = open_sources(
             table,
             tag=tag,
             snapshot_id=snapshot_id,
             schema_id=schema_id,
             columns=columns,
             row_filter=row_filter,
-            batch_by=self.batch_by,
+            batch_by=batch_by,
             credentials=credentials,
             cached=cache is not None,
             predicates=[
@@ -142,18 +136,21 @@ class Reader:
             wants_users=min_users_per_batch > 1,
             damage=self.damage,
         )
-        first = self.sources[0]
-        self.table, self.spec, self.layout = first.table, first.spec, first.layout
-        self.seed, self.shuffle = seed, shuffle
-        self.share = Share(rank, world_size)
-        self.threads, self.memory_bytes = threads, memory_bytes
-        self.tail: Tail = "drop" if drop_last else tail
-        self.stats = ReaderStats()
+        super().__init__(
+            sources,
+            batch_by=batch_by,
+            batch_size=batch_size,
+            share=Share(rank, world_size),
+            tail="drop" if drop_last else tail,
+            seed=seed,
+            shuffle=shuffle,
+            window=window,
+            min_users_per_batch=min_users_per_batch,
+            memory_bytes=memory_bytes,
+            cache=cache,
+        )
+        self.threads = threads
         self._masked = masked(self.spec)
-        self._window = window
-        self._plan: Plan | None = None
-        self._cache = cache
-        self._kept: KeptEntries | None = None
         self._epoch = self._consumed = 0
         self._iteration: weakref.ref[Generator[RequestBatch, None, None]] | None = None
 
@@ -186,59 +183,10 @@ class Reader:
         self.__dict__.update(state)
         self.table = self.sources[0].table
 
-    # ---- what will be read ----------------------------------------------------------------------------------------
-
-    @property
-    def plan(self) -> Plan:
-        """The read units of the snapshot; made on first use."""
-        if self._plan is None:
-            with self.stats.timed("plan_s"):
-                self._plan = plan_sources(self.sources)
-                if self._cache is not None:
-                    entries = [unit.entry for unit in self._plan.units if unit.entry is not None]
-                    self._kept = KeptEntries(self._cache, entries, self.stats)
-        return self._plan
-
-    @property
-    def is_planned(self) -> bool:
-        """Whether the plan is made already."""
-        return self._plan is not None
+    # ---- place ----------------------------------------------------------------------------------------------------
 
     def _repr_html_(self) -> str:
         return reader_html(self)
-
-    @property
-    def window(self) -> int:
-        """Units that are shuffled together; 1 where nothing is shuffled."""
-        if not self.shuffle:
-            return 1
-        if self._window is None:
-            self._window = widest_window(self.plan.units, self._batch_bytes, self.memory_bytes)
-        return self._window
-
-    @property
-    def _batch_bytes(self) -> int:
-        return batch_bytes(self.plan.units, self.batch_size, sized=self.batch_by != "requests")
-
-    def order(self, epoch: int) -> Order:
-        """The order of one epoch."""
-        return Order(
-            self.plan.counts,
-            window=self.window,
-            seed=self.seed,
-            epoch=epoch,
-            shuffle=self.shuffle,
-            users=[unit.users for unit in self.plan.units if unit.users is not None],
-            least_users=self.min_users_per_batch,
-        )
-
-    def steps(self, epoch: int, consumed: int) -> Steps:
-        """The steps of an epoch after `consumed` of its requests."""
-        budget = self.batch_size * self.share.world_size
-        if self.batch_by == "requests":
-            return Steps(step_bounds(self.plan.requests, consumed, budget, self.tail))
-        sizes = self.order(epoch).sizes([u.sizes for u in self.plan.units if u.sizes is not None])
-        return Steps(sized_bounds(sizes, consumed, budget, self.tail), sizes)
 
     def __len__(self) -> int:
         """Steps of the whole epoch that the reader stands in, the same on every rank."""
@@ -367,7 +315,7 @@ class Reader:
         plan, start = self.plan, perf_counter()
         order = self.order(self._epoch)
         steps = self.steps(self._epoch, self._consumed)
-        budget = divide(plan.units, self.window, self._batch_bytes, self.memory_bytes, self._streaming_bytes)
+        budget = self._budget
         units = UnitReader(plan, self.sources, self._kept, self.damage, self.stats)
         pipeline = Pipeline(
             plan,
@@ -394,14 +342,6 @@ class Reader:
         left = order.requests - int(steps.bounds[-1])
         self.stats.add(dropped=max(0, left), wrapped=max(0, -left))
         self._epoch, self._consumed = self._epoch + 1, 0
-
-    def source_of(self, unit: ReadUnit) -> PinnedSource:
-        """The table that a unit is of."""
-        return source_of(unit, self.plan, self.sources)
-
-    def _streaming_bytes(self, unit: ReadUnit) -> int:
-        """Bytes that going through a unit's row group takes."""
-        return self.source_of(unit).streaming_bytes(self.plan.files[unit.file], unit.row_group)
 
     def _stop(self) -> None:
         iteration = self._iteration() if self._iteration is not None else None
