@@ -29,7 +29,7 @@ REACH = 30
 class _Values:
     """A column's values in each unit, or one array of all units', as bytes to be copied from."""
 
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+    def __init__(self, parts: Sequence[Array]) -> None:
         self._dtype, self._tail = parts[0].dtype, parts[0].shape[1:]
         self.width = parts[0].itemsize * math.prod(self._tail)
         """Bytes of a value."""

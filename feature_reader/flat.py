@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -130,7 +130,7 @@ class FlatReader:
         if snapshot_id is not None and not isinstance(source, Table):
             raise ReaderError(f"snapshot_id={snapshot_id}: only an Iceberg table has snapshots")
         self.spec, self.source = spec, source
-        self._sources = list(source) if _are_several(source) else [source]
+        self._sources: Sequence[Any] = source if _are_several(source) else [source]
         self.batch_requests, self.window_bytes = batch_requests, window_bytes
         self.seed, self.shuffle, self.snapshot_id = seed, shuffle, snapshot_id
         self.epoch = 0
@@ -250,7 +250,7 @@ class FlatReader:
             yield table.slice(start, step)
 
 
-def _are_several(source: object) -> bool:
+def _are_several(source: object) -> TypeGuard[Sequence[Any]]:
     """Whether it is a list of tables or datasets; a list of paths is one dataset."""
     return isinstance(source, Sequence) and not isinstance(source, str) and not any(isinstance(s, str) for s in source)
 
