@@ -200,6 +200,7 @@ def main() -> None:
             "over_bare_decode": rate["ours"] / rate["bare read_row_group"],
             "over_bare_decode_not_shuffled": rate["ours, not shuffled"] / rate["bare read_row_group"],
             "over_pyiceberg": rate["ours"] / rate["PyIceberg + collate"],
+            "over_pyiceberg_not_shuffled": rate["ours, not shuffled"] / rate["PyIceberg + collate"],
             "with_deletes_over_without": rate["ours, 1 % deleted"] / rate["ours"],
         } | first_batches(table, rounds)
         ratios |= memory(settings, table, quick)
