@@ -30,7 +30,7 @@ def more(parser: argparse.ArgumentParser) -> None:
 
 
 def lake(folder: Path, stack: ExitStack, *, on_stack: bool) -> Settings:
-    """Settings of a small session; a snapshot expires after a minute, so that most do while readers hold some."""
+    """Settings of a small session; what is left behind expires after two minutes, and two small files are too many."""
     given = {}
     if on_stack:
         given = stack.enter_context(running_stack(folder / "stack", ("postgres", "s3"))).settings(("postgres", "s3"))
@@ -38,7 +38,7 @@ def lake(folder: Path, stack: ExitStack, *, on_stack: bool) -> Settings:
         home=folder / "lake",
         spark={"master": MASTER, "driver_memory": "1g", "shuffle_partitions": 2, "conf": QUICK},
         ingest={"max_bad_share": 1.0},
-        maintenance={"keep_days": 60 / 86400},
+        maintenance={"keep_days": 120 / 86400, "small_files": 2},
         **given,
     )
 
@@ -54,6 +54,7 @@ def rehearsal(folder: Path) -> list[Job]:
         Job("labels", "b", model.write_labels("b", told)),
         Job("ingest", "c", model.write_log("c", late)),
         Job("compact", "d"),
+        Job("maintain", "m"),
         Job("backfill", "e", model.write_source("e", users[:2], 1)),
         Job("erase", "f", users[-1]),
         Job("rebucket", "g", 3),

@@ -109,7 +109,7 @@ class Soak:
                 Job("ingest", f"late-{number}", path),  # two jobs with one batch id, perhaps at once
                 Job("labels", f"labels-late-{number}", model.write_labels(f"labels-late-{number}", told_late)),
                 Job("compact", f"compact-{number}"),
-                Job("compact", f"compact-{number}-again"),
+                Job("maintain", f"maintain-{number}"),
                 Job("expire", f"expire-{number}"),
                 Job("expire", f"expire-{number}-again"),
             ]

@@ -20,12 +20,12 @@ from lakehouse.errors import CatalogError, FormatError, LeaseError, ReqlakeError
 from lakehouse.schema import open_request_table, table_spec
 from lakehouse.settings import Settings
 from lakehouse.spec import DatasetSpec, Partition
-from spark_jobs import backfill, compact, erase, expire, ingest, label_batch, orphans, rebucket
+from spark_jobs import backfill, compact, erase, expire, ingest, label_batch, maintain, orphans, rebucket
 from spark_jobs.erase_users import users_of
 from spark_jobs.errors import EraseError, MainMovedError, RebucketError
 from spark_jobs.session import build_session
 
-Kind = Literal["ingest", "labels", "compact", "backfill", "erase", "expire", "rebucket", "orphans"]
+Kind = Literal["ingest", "labels", "compact", "maintain", "backfill", "erase", "expire", "rebucket", "orphans"]
 WITHOUT_SPARK = ("expire", "orphans")
 BUSY = (LeaseError, MainMovedError, FormatError)
 """Errors that say that another job is at work, or has changed the table's spec meanwhile: run it again."""
@@ -79,6 +79,10 @@ def _compact(do: Doing) -> None:
     compact.run(do.spark, do.settings, do.spec, every=True, progress=do.says)
 
 
+def _maintain(do: Doing) -> None:
+    maintain.run(lambda: do.spark, do.settings, do.spec, progress=do.says)
+
+
 def _backfill(do: Doing) -> None:
     backfill.run(do.spark, do.settings, do.spec, FEATURE, do.job.argument, progress=do.says)
 
@@ -109,6 +113,7 @@ RUN: dict[Kind, Callable[[Doing], None]] = {
     "ingest": _ingest,
     "labels": _labels,
     "compact": _compact,
+    "maintain": _maintain,
     "backfill": _backfill,
     "erase": _erase,
     "expire": _expire,
