@@ -11,6 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,5 +119,12 @@ class Model:
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
     """Rows in one order, with their columns in one order, so that two lists can be compared."""
-    told = [dict(sorted(row.items())) for row in rows]
+    told = [{name: _in_utc(value) for name, value in sorted(row.items())} for row in rows]
     return sorted(told, key=lambda r: (r["user_id"], r["request_id"], repr(r)))
+
+
+def _in_utc(value: Any) -> Any:
+    """Times in one zone object, so that equal rows are told in equal words."""
+    if isinstance(value, list):
+        return [_in_utc(one) for one in value]
+    return value.astimezone(UTC) if isinstance(value, datetime) else value

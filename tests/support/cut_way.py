@@ -58,7 +58,11 @@ def cut_way(port: int) -> Iterator[CutWay]:
         with suppress(OSError):
             while True:
                 client, _ = server.accept()
-                upstream = socket.create_connection(("127.0.0.1", port))
+                try:
+                    upstream = socket.create_connection(("127.0.0.1", port))
+                except ConnectionRefusedError:  # the server is down: as it would be without this way
+                    client.close()
+                    continue
                 way._sockets += [client, upstream]
                 for ends, mine in (((client, upstream), True), ((upstream, client), False)):
                     threading.Thread(target=copy, args=ends, kwargs={"from_client": mine}, daemon=True).start()
