@@ -20,10 +20,12 @@ class CutWay:
     """`before` the server is told, or `after` it was told: it does what was asked, and nobody hears of it."""
     cuts: int = 0
     _sockets: list[socket.socket] = field(default_factory=list)
+    _answering: socket.socket | None = None
+    """The way to the server that ends with its next answer."""
 
     def cut(self) -> None:
         """End every connection."""
-        self.at, self.cuts = None, self.cuts + 1
+        self.at, self._answering, self.cuts = None, None, self.cuts + 1
         for one in self._sockets:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -40,16 +42,12 @@ def cut_way(port: int) -> Iterator[CutWay]:
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 found = from_client and way.at is not None and way.at in data
-                if found and way.when == "before":
+                if (found and way.when == "before") or source is way._answering:
                     way.cut()
                     return
-                target.sendall(data)
                 if found:
-                    source.settimeout(None)
-                    way.at = None
-                    target.recv(1, socket.MSG_PEEK)  # the server has done it
-                    way.cut()
-                    return
+                    way.at, way._answering = None, target
+                target.sendall(data)
         for one in (source, target):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
