@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+# A run in the background of a script is born deaf to Ctrl-C, and so would be all that it starts: some tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What shares servers or the small demo stays on one worker. The longest begin first, so that none is alone at the end.
 TOGETHER = (("tests/docs/", "tests/reqlake/demo/"), ("tests/stack/",))
