@@ -87,7 +87,7 @@ def read(settings: Settings, spec: DatasetSpec) -> float:
 def main() -> None:
     """Run, print, write."""
     given = arguments("late_merge", __doc__ or "")
-    shape = Shape(requests=1000, fanout=2, history=64) if given.quick else Shape(requests=120_000, fanout=2)
+    shape = Shape(requests=1000, fanout=2, history=64) if given.quick else Shape(requests=20_000, fanout=2)
     rounds, buckets = (1, 4) if given.quick else (2, 32)
     home = Path(tempfile.mkdtemp(prefix="reqlake-bench-"))
     times: dict[str, list[float]] = {}
