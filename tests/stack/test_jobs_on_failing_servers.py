@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import CatalogError
@@ -27,9 +22,9 @@ from lakehouse.upkeep.files import owner, referenced, stored
 from spark_jobs import compact, ingest, orphans
 from spark_jobs.session import build_session
 from tests.spark_jobs.conftest import embedded, published, rows_of
-from tests.stack.test_upkeep import COMMANDS, SMALL, SPEC, VICTIM
+from tests.stack.upkeep_lake import RAW, SPEC, UPKEEP, VICTIM, prepare, run_in_one_jvm
 from tests.support.cut_way import CutWay, cut_way
-from tests.support.datasets import raw_log, reference_requests
+from tests.support.datasets import reference_requests
 from tests.support.flaky_s3 import Fault, flaky_s3
 
 pytestmark = [
@@ -39,7 +34,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*unclosed.*socket.*:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:.*socket.socket.*:pytest.PytestUnraisableExceptionWarning"),
 ]
-RAW = raw_log(SPEC, users=3)
 UNTIL_DONE = """
 import json, sys
 from reqlake.cli import main
@@ -72,15 +66,7 @@ def test_one_in_twenty_of_all_calls_to_s3_fails(stack: Stack, tmp_path: Path) ->
         sections["maintenance"] = {"keep_days": 0, "orphan_hours": 0}
         merge_settings(tmp_path / "reqlake.toml", sections | {"s3": sections["s3"] | {"endpoint": way.endpoint}})
         slate = prepare(tmp_path)
-        done = subprocess.run(
-            [sys.executable, "-c", UNTIL_DONE, str(tmp_path / "failed.json"), *COMMANDS],
-            cwd=tmp_path,
-            env=os.environ | SMALL | {"REQLAKE_HOME": str(tmp_path / "home")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+        done = run_in_one_jvm(tmp_path, str(tmp_path / "failed.json"), *UPKEEP, program=UNTIL_DONE)
         assert {"error", "reset", "lost", "late"} == set(way.faults)
     failed = json.loads((tmp_path / "failed.json").read_text())
     print(f"{len(way.faults)} of {way.requests} calls failed, {len(failed)} commands: {failed}")
@@ -94,19 +80,6 @@ def test_one_in_twenty_of_all_calls_to_s3_fails(stack: Stack, tmp_path: Path) ->
     assert json.loads(next((tmp_path / "home" / "reports").glob("erase-feed-*.json")).read_text())["proved"]
     orphans.run(lake, SPEC)
     assert {owner(f.path) for f in stored(table.io, table.location())} == referenced(table.refresh())
-
-
-def prepare(folder: Path) -> pa.Array:
-    """What `COMMANDS` read; the backfill's values."""
-    rows = reference_requests(RAW, SPEC)
-    slate = pa.array([len(items) for items in rows["item_id"].to_pylist()], pa.int64())
-    (folder / "raw").mkdir()
-    pq.write_table(RAW.slice(0, 30), folder / "raw" / "first.parquet")
-    pq.write_table(RAW.slice(30), folder / "raw" / "late.parquet")
-    pq.write_table(rows.select(["user_id", "request_id"]).append_column("slate", slate), folder / "slate.parquet")
-    (folder / "feed.yaml").write_text(yaml.safe_dump(SPEC.model_dump(mode="json", exclude_none=True)))
-    (folder / "gone.txt").write_text(f"{VICTIM}\n")
-    return slate
 
 
 # ---- the catalog goes away -------------------------------------------------------------------------------------------

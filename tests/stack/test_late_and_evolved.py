@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from lakehouse.settings import load_settings
 from lakehouse.spec import parse_spec
 from lakehouse.stack.config import merge_settings
 from lakehouse.stack.state import Stack
-from tests.stack.test_upkeep import IN_ONE_JVM, SMALL
+from tests.stack.upkeep_lake import run_in_one_jvm
 
 pytestmark = [pytest.mark.integration, pytest.mark.spark, pytest.mark.exhaustive]
 BEFORE: dict[str, Any] = {
@@ -72,15 +69,7 @@ def test_late_labels_ids_and_a_changed_spec_on_servers(stack: Stack, query: Any,
     pq.write_table(rows((10, 0.0, 0), (20, 0.0, 0)), tmp_path / "first.parquet")
     pq.write_table(rows((10, 1.0, 1), (30, 1.0, 2), labels=True), tmp_path / "labels.parquet")
     pq.write_table(rows((30, 0.0, 0)), tmp_path / "late.parquet")
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ONE_JVM, *COMMANDS],
-        cwd=tmp_path,
-        env=os.environ | SMALL | {"REQLAKE_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    done = run_in_one_jvm(tmp_path, *COMMANDS)
     assert "1 labels that wait for their impression have their new name" in done.stdout
 
     lake, spec = load_settings(home=tmp_path / "home", **sections), parse_spec(AFTER)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,8 +16,7 @@ from lakehouse.upkeep.files import bare, stored
 from lakehouse.upkeep.in_order import in_order
 from spark_jobs.layout import ORDER
 from tests.spark_jobs.conftest import rows_of
-from tests.stack.test_jobs_on_failing_servers import RAW, prepare
-from tests.stack.test_upkeep import IN_ONE_JVM, SMALL, SPEC
+from tests.stack.upkeep_lake import RAW, SPEC, prepare, run_in_one_jvm
 from tests.support.datasets import reference_requests
 
 pytestmark = [pytest.mark.integration, pytest.mark.spark, pytest.mark.exhaustive]
@@ -40,15 +36,7 @@ def test_a_rebucket_and_back_on_postgres_and_s3(stack: Stack, tmp_path: Path) ->
     sections["catalog"] |= {"name": "rebucket", "warehouse": "s3://lake/rebucket"}
     merge_settings(tmp_path / "reqlake.toml", sections)
     prepare(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ONE_JVM, *COMMANDS],
-        cwd=tmp_path,
-        env=os.environ | SMALL | {"REQLAKE_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    run_in_one_jvm(tmp_path, *COMMANDS)
     lake = load_settings(home=tmp_path / "home", **sections)
     catalog = open_catalog(lake)
     table = catalog.load_table(SPEC.table())
